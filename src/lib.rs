@@ -1,4 +1,6 @@
 //! A gateway between skill backends and the Alexa APIs.
+pub mod cache;
 pub mod cli;
 pub mod limits;
 pub mod route;
+pub mod token;

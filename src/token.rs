@@ -1,0 +1,315 @@
+//! The bearer token: a secret, its digest, and its unauthenticated hints.
+//!
+//! [`BearerToken`] prints nothing of itself and only `upstream/client.rs` takes
+//! its characters out. Everything else holds a [`TokenDigest`], a hash under a
+//! key that is drawn anew for each process, or [`Hints`].
+//!
+//! Alexa publishes no key to verify its tokens with, so a claim is a hint: good
+//! for choosing a region, a quota bucket and an upper bound of freshness, never
+//! for letting one token read what another fetched. A token that is no JWT
+//! (`Atza|...`) is normal and has no hints.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+use serde::Deserialize;
+
+/// The largest credential that is accepted; real tokens have about 1,850 bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// The credentials of one request: the whole value of its `Authorization`
+/// header, known to be of the `Bearer` scheme.
+#[derive(Clone)]
+pub struct BearerToken(HeaderValue);
+
+/// Why the credentials of a request cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenError {
+    /// More than one `Authorization` header.
+    Repeated,
+    /// Longer than [`MAX_TOKEN_BYTES`].
+    TooLong,
+}
+
+impl BearerToken {
+    /// Takes the bearer token out of `headers`.
+    ///
+    /// Answers `None`, and leaves the headers alone, if there is no
+    /// `Authorization` or one of another scheme.
+    ///
+    /// # Errors
+    /// More than one `Authorization` header, or one that is too long.
+    pub fn take(headers: &mut HeaderMap) -> Result<Option<Self>, TokenError> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(TokenError::Repeated);
+        }
+        if value.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLong);
+        }
+        if secret_of(value.as_bytes()).is_none_or(<[u8]>::is_empty) {
+            return Ok(None);
+        }
+        Ok(headers.remove(AUTHORIZATION).map(|mut value| {
+            value.set_sensitive(true);
+            Self(value)
+        }))
+    }
+
+    /// The header value, for the one place that sends it.
+    pub(crate) fn authorization(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    /// The digest that stands for this token everywhere in the process.
+    #[must_use]
+    pub fn digest(&self, key: &DigestKey) -> TokenDigest {
+        TokenDigest(blake3::keyed_hash(&key.0, self.0.as_bytes()).into())
+    }
+
+    /// What the token says about itself, if it is a JWT.
+    #[must_use]
+    pub fn hints(&self) -> Hints {
+        secret_of(self.0.as_bytes())
+            .and_then(claims_of)
+            .unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(..)")
+    }
+}
+
+/// The key under which credentials and cache keys are hashed.
+pub struct DigestKey([u8; 32]);
+
+impl DigestKey {
+    /// Draws a key from the operating system.
+    ///
+    /// # Errors
+    /// The operating system has no randomness to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self(key))
+    }
+
+    /// A hasher under this key.
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(&self.0)
+    }
+}
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestKey(..)")
+    }
+}
+
+/// A keyed hash of one token: equal for equal tokens within one process, and of
+/// no use outside it. It is not printed either, for it would link log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// The bytes, for building keys.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
+
+/// What a token says about itself. Nothing of it is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// The skill (`sub`), where it has the shape of a skill id.
+    pub skill: Option<SkillId>,
+    /// The regional endpoint that the token is meant for (`aud`), a URL.
+    pub audience: Option<String>,
+    /// When the token expires (`exp`), in seconds since the Unix epoch.
+    pub expires_at: Option<u64>,
+}
+
+/// A skill's id, `amzn1.ask.skill.<uuid>`: names an application, not a person,
+/// and may be logged.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SkillId(Arc<str>);
+
+impl SkillId {
+    /// Accepts what looks like a skill id and nothing else: the `sub` of other
+    /// tokens can be a person's id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("amzn1.ask.skill.")?;
+        let plausible = (1..=64).contains(&rest.len())
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        plausible.then(|| Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SkillId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The part of the claims that the gateway looks at.
+#[derive(Deserialize)]
+struct Claims<'a> {
+    #[serde(borrow)]
+    sub: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    aud: Option<Cow<'a, str>>,
+    exp: Option<u64>,
+}
+
+/// What follows `Bearer ` (RFC 6750 §2.1; the scheme is case-insensitive).
+fn secret_of(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = authorization.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| rest.trim_ascii())
+}
+
+fn claims_of(secret: &[u8]) -> Option<Hints> {
+    let mut parts = secret.split(|&b| b == b'.');
+    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Claims<'_> = serde_json::from_slice(&json).ok()?;
+    Some(Hints {
+        skill: claims.sub.as_deref().and_then(SkillId::parse),
+        audience: claims.aud.map(Cow::into_owned),
+        expires_at: claims.exp,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, value.parse().unwrap());
+        headers
+    }
+
+    fn jwt(claims: &str) -> BearerToken {
+        let payload = URL_SAFE_NO_PAD.encode(claims);
+        BearerToken::take(&mut headers(&format!("Bearer e30.{payload}.c2ln")))
+            .unwrap()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_token_is_taken_out_of_the_headers() {
+        let mut headers = headers("bearer Atza|secret");
+        assert!(BearerToken::take(&mut headers).unwrap().is_some());
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn another_scheme_is_left_alone() {
+        for value in ["Basic dXNlcg==", "Bearer", "Bearer   ", "Bear"] {
+            let mut headers = headers(value);
+            assert!(BearerToken::take(&mut headers).unwrap().is_none());
+            assert_eq!(headers.len(), 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn two_credentials_are_refused() {
+        let mut headers = headers("Bearer a");
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        assert_eq!(
+            BearerToken::take(&mut headers).unwrap_err(),
+            TokenError::Repeated
+        );
+    }
+
+    #[test]
+    fn a_long_credential_is_refused() {
+        let value = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES));
+        assert_eq!(
+            BearerToken::take(&mut headers(&value)).unwrap_err(),
+            TokenError::TooLong
+        );
+    }
+
+    #[test]
+    fn hints_come_from_the_claims() {
+        let token = jwt(
+            r#"{"aud":"https://api.eu.amazonalexa.com","sub":"amzn1.ask.skill.1-a","exp":99,"privateClaims":{}}"#,
+        );
+        let hints = token.hints();
+        assert_eq!(hints.skill.unwrap().as_str(), "amzn1.ask.skill.1-a");
+        assert_eq!(hints.audience.unwrap(), "https://api.eu.amazonalexa.com");
+        assert_eq!(hints.expires_at, Some(99));
+    }
+
+    #[test]
+    fn a_subject_that_is_no_skill_is_not_kept() {
+        for sub in [
+            "amzn1.account.AEX",
+            "amzn1.ask.skill.",
+            "amzn1.ask.skill.a b",
+        ] {
+            assert_eq!(jwt(&format!(r#"{{"sub":"{sub}"}}"#)).hints().skill, None);
+        }
+    }
+
+    #[test]
+    fn an_opaque_or_odd_token_has_no_hints() {
+        for value in [
+            "Bearer Atza|abc",
+            "Bearer a.b.c",
+            "Bearer e30.e30",
+            "Bearer a.b.c.d",
+        ] {
+            let token = BearerToken::take(&mut headers(value)).unwrap().unwrap();
+            assert_eq!(token.hints(), Hints::default(), "{value}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_secret_is_printed() {
+        let key = DigestKey::random().unwrap();
+        let token = jwt(r#"{"sub":"x"}"#);
+        let text = format!("{token:?} {:?} {key:?}", token.digest(&key));
+        assert_eq!(text, "BearerToken(..) TokenDigest(..) DigestKey(..)");
+    }
+
+    #[test]
+    fn digests_are_equal_for_equal_tokens_under_one_key_only() {
+        let (one, other) = (DigestKey::random().unwrap(), DigestKey::random().unwrap());
+        let (a, b) = (jwt(r#"{"exp":1}"#), jwt(r#"{"exp":2}"#));
+        assert_eq!(a.digest(&one), a.clone().digest(&one));
+        assert_ne!(a.digest(&one), b.digest(&one));
+        assert_ne!(a.digest(&one), a.digest(&other));
+    }
+}
