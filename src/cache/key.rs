@@ -1,0 +1,102 @@
+//! What makes two requests the same.
+//!
+//! The credentials are always part of the key, and nothing that is read from a
+//! token's claims ever is: the speaker is not readable in a token, so only the
+//! token that fetched an answer may see it again.
+
+use std::fmt;
+
+use http::header::{ACCEPT, ACCEPT_LANGUAGE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName};
+
+use crate::route::Region;
+use crate::token::{DigestKey, TokenDigest};
+
+/// The headers, besides the credentials, that may change an answer. They go
+/// upstream as they came.
+pub const KEY_HEADERS: [HeaderName; 2] = [ACCEPT, ACCEPT_LANGUAGE];
+
+/// Names one answer: a keyed hash over region, canonical target, the
+/// [`KEY_HEADERS`] and the digest of the credentials. Nothing can be read from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CacheKey([u8; 32]);
+
+impl fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CacheKey(..)")
+    }
+}
+
+impl CacheKey {
+    /// The key of a GET for `target`, which must be canonical.
+    #[must_use]
+    pub fn of(
+        key: &DigestKey,
+        region: Region,
+        target: &PathAndQuery,
+        headers: &HeaderMap,
+        credentials: &TokenDigest,
+    ) -> Self {
+        let mut hasher = key.hasher();
+        hasher.update(credentials.as_bytes());
+        hasher.update(&[region as u8]);
+        // Each part is preceded by its length, so that no two lists of parts
+        // have the same bytes.
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(target.as_str().as_bytes());
+        for name in &KEY_HEADERS {
+            let values = headers.get_all(name);
+            part(&[values.iter().count().min(255) as u8]);
+            values.iter().for_each(|value| part(value.as_bytes()));
+        }
+        Self(hasher.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::BearerToken;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_part_tells_requests_apart() {
+        let key = DigestKey::random().unwrap();
+        let digest = |token: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+            BearerToken::take(&mut headers)
+                .unwrap()
+                .unwrap()
+                .digest(&key)
+        };
+        let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            pairs
+                .iter()
+                .map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap()))
+                .collect()
+        };
+        let of = |region, target: &'static str, pairs: &[_], token| {
+            let target = PathAndQuery::from_static(target);
+            CacheKey::of(&key, region, &target, &headers(pairs), &digest(token))
+        };
+        let keys = [
+            of(Region::Na, "/a", &[], "t"),
+            of(Region::Eu, "/a", &[], "t"),
+            of(Region::Na, "/b", &[], "t"),
+            of(Region::Na, "/a?b", &[], "t"),
+            of(Region::Na, "/a", &[("accept", "x")], "t"),
+            of(Region::Na, "/a", &[("accept-language", "x")], "t"),
+            of(Region::Na, "/a", &[], "u"),
+        ];
+        assert_eq!(
+            keys.iter().copied().collect::<HashSet<_>>().len(),
+            keys.len()
+        );
+        assert!(keys[0] == of(Region::Na, "/a", &[("user-agent", "x")], "t"));
+    }
+}
