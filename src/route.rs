@@ -107,6 +107,17 @@ impl UpstreamUrl {
         })
     }
 
+    /// `https://` and the host of a region.
+    #[must_use]
+    pub fn of_host(host: &'static str) -> Self {
+        let (scheme, authority) = (Scheme::HTTPS, Authority::from_static(host));
+        Self {
+            scheme,
+            authority,
+            prefix: String::new(),
+        }
+    }
+
     /// The URL of `target` at this upstream.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! One configuration at a time, swapped whole.
