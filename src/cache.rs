@@ -155,6 +155,7 @@ impl moka::Expiry<CacheKey, Arc<Entry>> for Retention {
 mod tests {
     use super::policy::Lifetime;
     use super::*;
+    use crate::answer::Answer;
     use crate::route::Region;
     use crate::token::{BearerToken, DigestKey};
     use bytes::Bytes;
@@ -180,10 +181,9 @@ mod tests {
     }
 
     fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
+        let body = Bytes::from(vec![b'x'; body_bytes]);
         Arc::new(Entry {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            body: Bytes::from(vec![b'x'; body_bytes]),
+            answer: Arc::new(Answer::new(StatusCode::OK, HeaderMap::new(), body)),
             stored_at: Instant::now(),
             lifetime: Lifetime {
                 initial_age: Duration::ZERO,

@@ -142,6 +142,12 @@ where
         Ok(waiter)
     }
 
+    /// Whether a flight for `key` is in the air.
+    #[must_use]
+    pub fn is_in_flight(&self, key: &K) -> bool {
+        self.lock().flights.contains_key(key)
+    }
+
     /// How many flights are in the air.
     #[must_use]
     pub fn in_flight(&self) -> usize {

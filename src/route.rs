@@ -10,6 +10,7 @@ pub mod path;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use http::Uri;
@@ -58,6 +59,15 @@ impl Region {
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
+    }
+}
+
+impl FromStr for Region {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let region = Self::ALL.into_iter().find(|region| region.name() == name);
+        region.ok_or_else(|| format!("'{name}' is no region; there are na, eu and fe"))
     }
 }
 
@@ -181,6 +191,22 @@ pub enum Decider {
     Default,
 }
 
+impl Decider {
+    /// The word for logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ApiEndpoint => "api_endpoint",
+            Self::AbsoluteForm => "absolute_form",
+            Self::Host => "host",
+            Self::Prefix => "prefix",
+            Self::Listener => "listener",
+            Self::Audience => "audience",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// Where a request goes.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -195,6 +221,18 @@ pub struct Route {
     pub target: PathAndQuery,
     /// The rule whose template the path is an instance of.
     pub rule: Option<Arc<Rule>>,
+}
+
+impl Route {
+    /// The path for logs: the rule's template, or the path with every segment
+    /// left out that could be an id.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.rule {
+            Some(rule) => rule.template.as_str().to_owned(),
+            None => path::redact(self.target.path()),
+        }
+    }
 }
 
 /// A GET template whose answers may be shared between equal requests.

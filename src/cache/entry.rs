@@ -1,22 +1,18 @@
-//! One stored answer: bytes, and the spans for which they are good.
+//! One stored answer, and the spans for which it is good.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
 use super::policy::Lifetime;
+use crate::answer::Answer;
 
-/// One whole answer, as it is kept and as it is sent. Never changed once made.
-#[derive(Clone)]
+/// A stored answer. Never changed once made.
+#[derive(Clone, Debug)]
 pub struct Entry {
-    /// The status upstream gave.
-    pub status: StatusCode,
-    /// The end-to-end headers, ready to be sent.
-    pub headers: HeaderMap,
-    /// The body, byte for byte.
-    pub body: Bytes,
+    /// The answer, as it is sent.
+    pub answer: Arc<Answer>,
     /// When it was stored.
     pub stored_at: Instant,
     /// How long it is good for what.
@@ -42,24 +38,12 @@ impl Entry {
     /// About how much memory it takes, in bytes.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        let headers: usize = self
-            .headers
-            .iter()
+        let headers = self.answer.headers.iter();
+        let headers: usize = headers
             .map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER_BYTES)
             .sum();
-        let bytes = self.body.len() + headers + PER_ENTRY_BYTES;
+        let bytes = self.answer.body.len() + headers + PER_ENTRY_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
-    }
-}
-
-impl std::fmt::Debug for Entry {
-    /// Without body and headers, which are personal data.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry")
-            .field("status", &self.status)
-            .field("body_bytes", &self.body.len())
-            .field("lifetime", &self.lifetime)
-            .finish_non_exhaustive()
     }
 }
 

@@ -64,6 +64,56 @@ pub fn canonical_query(query: &str) -> Cow<'_, str> {
     decode_unreserved(query).unwrap_or(Cow::Borrowed(query))
 }
 
+/// A path for logs: segments that name things of the API stay, every other one,
+/// which may be the id of a device, a user or a list, becomes `{}`.
+#[must_use]
+pub fn redact(path: &str) -> String {
+    const DEEPEST: usize = 8;
+    let segments = path.split('/').skip(1).take(DEEPEST);
+    segments.fold(String::new(), |out, segment| {
+        let known = segment.is_empty() || API_WORDS.contains(&segment);
+        out + "/" + if known { segment } else { "{}" }
+    })
+}
+
+/// The literal path segments of the Alexa APIs.
+const API_WORDS: [&str; 34] = [
+    "v0",
+    "v1",
+    "v2",
+    "v3",
+    "~current",
+    "accounts",
+    "address",
+    "alerts",
+    "auth",
+    "catalog",
+    "countryAndPostalCode",
+    "datastore",
+    "devices",
+    "directives",
+    "events",
+    "householdlists",
+    "inSkillProducts",
+    "items",
+    "messages",
+    "name",
+    "o2",
+    "persons",
+    "proactiveEvents",
+    "profile",
+    "reminders",
+    "settings",
+    "skillmessages",
+    "skills",
+    "stages",
+    "timers",
+    "token",
+    "users",
+    "commands",
+    "development",
+];
+
 fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, BadPath> {
     if !text.contains('%') {
         return Ok(Cow::Borrowed(text));
@@ -183,6 +233,14 @@ mod tests {
     #[test]
     fn a_double_escape_is_decoded_once() {
         assert_eq!(canonical("/a%252Fb").unwrap(), "/a%252Fb");
+    }
+
+    #[test]
+    fn a_path_in_a_log_holds_no_ids() {
+        let path = "/v1/users/amzn1.ask.account.AF/skills/~current/x y";
+        assert_eq!(redact(path), "/v1/users/{}/skills/~current/{}");
+        assert_eq!(redact("/v1/directives"), "/v1/directives");
+        assert_eq!(redact(&"/a".repeat(99)), "/{}".repeat(8));
     }
 
     #[test]

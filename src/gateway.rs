@@ -1,0 +1,673 @@
+//! The pipeline: one request in, one response out. The only file that knows the
+//! order of the steps; what each step decides is in its own room.
+//!
+//! A request whose path a rule matches is *fetched*: looked up, coalesced,
+//! admitted, called with retries, stored. Anything else is *relayed*: admitted
+//! and streamed, once. A caller may leave at any point: its place in a queue is
+//! given back, and a flight that others wait for, or that was sent, goes on.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{AGE, HOST, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::Answer;
+use crate::body::{self, Body, BoxError};
+use crate::cache::entry::Entry;
+use crate::cache::key::{CacheKey, KEY_HEADERS};
+use crate::cache::policy::{self, RequestDirectives, Use};
+use crate::cache::status::{CacheStatus, Forward};
+use crate::cache::{Cache, Found, unix_seconds};
+use crate::coalesce::{Flights, Interest, Waiter};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::limits::{Family, Limits};
+use crate::metrics::Metrics;
+use crate::record::Record;
+use crate::request::{self, Caller, REQUEST_ID};
+use crate::route::{Evidence, Region, Route, RouteError, Rule};
+use crate::token::{BearerToken, DigestKey, Hints, SkillId};
+use crate::upstream::client::{Client, TlsError};
+use crate::upstream::{self, Call, Effort, Upstream};
+
+/// Everything that requests share. Lives behind an `Arc`, for flights outlive
+/// the requests that start them.
+pub struct Gateway {
+    config: ArcSwap<Config>,
+    digest_key: DigestKey,
+    cache: Cache,
+    flights: Flights<FlightKey, Landed>,
+    limits: Arc<Limits>,
+    upstream: Upstream,
+    metrics: Arc<Metrics>,
+    /// The skills whose contradicting region has been logged.
+    contradicting: Mutex<HashSet<Option<SkillId>>>,
+}
+
+/// How many skills are remembered as contradicting; more are counted unlogged.
+const MAX_CONTRADICTING: usize = 1000;
+
+/// What makes two fetches the same: the key, and what may be done with the answer.
+type FlightKey = (CacheKey, Terms);
+
+/// What the request that starts a flight allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Terms {
+    /// Look in the cache again, store the answer.
+    Cached,
+    /// The request refused what was stored: call, then store.
+    Anew,
+    /// `no-store`: call, and keep nothing.
+    Unstored,
+}
+
+/// The outcome of a flight, shared by all who waited for it.
+#[derive(Clone, Debug)]
+enum Landed {
+    /// Another flight had stored an answer in the meantime.
+    InCache(Arc<Entry>),
+    /// A call was made, or could not be.
+    Called {
+        outcome: Result<Arc<Answer>, Error>,
+        stored: Option<Duration>,
+        effort: Effort,
+    },
+}
+
+/// What a request asks for, once it is known where it goes.
+struct Ask {
+    parts: Parts,
+    route: Route,
+    token: Option<BearerToken>,
+    hints: Hints,
+    /// When its caller wants to have an answer.
+    deadline: Instant,
+}
+
+/// The gateway cannot be built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The trusted certificates cannot be read.
+    Tls(TlsError),
+    /// The operating system gives no randomness.
+    Randomness(getrandom::Error),
+}
+
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tls(error) => error.fmt(f),
+            Self::Randomness(error) => {
+                write!(f, "no randomness from the operating system: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl Gateway {
+    /// Builds a gateway. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub fn new(config: Config) -> Result<Arc<Self>, BuildError> {
+        let client = Client::new(&config.file.upstream).map_err(BuildError::Tls)?;
+        let limits = Arc::new(Limits::new(&config.limits));
+        let metrics = Arc::new(Metrics::new());
+        Ok(Arc::new(Self {
+            digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
+            cache: Cache::new(config.capacity),
+            flights: Flights::new(),
+            upstream: Upstream::new(client, Arc::clone(&limits), Arc::clone(&metrics)),
+            limits,
+            metrics,
+            contradicting: Mutex::default(),
+            config: ArcSwap::from_pointee(config),
+        }))
+    }
+
+    /// Answers one request that came in at a listener, which may be one region's.
+    ///
+    /// Dropping the future leaves the request; see the module's documentation.
+    pub async fn handle<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        listener: Option<Region>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let config = self.config();
+        let (parts, body) = request.into_parts();
+        let (log, metrics) = (config.file.log.requests, Arc::clone(&self.metrics));
+        let mut record = Record::start(parts.method.clone(), &parts.headers, log, metrics);
+        let outcome = self
+            .answer(&config, parts, body, listener, &mut record)
+            .await;
+        let mut response = outcome.unwrap_or_else(|error| {
+            record.error = Some(error.kind());
+            error.to_response().map(body::whole)
+        });
+        if let Some(cache) = &record.cache {
+            response.headers_mut().append(CACHE_STATUS, cache.header());
+        }
+        response
+            .headers_mut()
+            .insert(REQUEST_ID, record.id.header());
+        record.finish(response.status());
+        response
+    }
+
+    /// Replaces the configuration. Requests on their way keep the one they began
+    /// with; cache and limits keep their state.
+    pub fn reconfigure(&self, config: Config) {
+        self.limits.reconfigure(&config.limits);
+        self.config.store(Arc::new(config));
+    }
+
+    /// The configuration of requests that begin now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// The cache, for looking at and for sweeping.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The quotas, for looking at.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many flights are in the air, and how many requests wait for them.
+    #[must_use]
+    pub fn flights(&self) -> (usize, usize) {
+        (self.flights.in_flight(), self.flights.waiting())
+    }
+
+    /// The steps, in order.
+    async fn answer<B>(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        mut parts: Parts,
+        body: B,
+        listener: Option<Region>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let caller = Caller::take(&mut parts)?;
+        let hints = caller
+            .token
+            .as_ref()
+            .map(BearerToken::hints)
+            .unwrap_or_default();
+        record.skill.clone_from(&hints.skill);
+        let route = route(config, &caller, &hints, &parts, listener)?;
+        record.region = Some(route.region);
+        record.template = Some(route.label());
+        self.note_contradiction(&route, hints.skill.as_ref());
+        let limits = &config.file.deadline;
+        let deadline = record.started + caller.timeout.unwrap_or(limits.default).min(limits.max);
+        let ask = Ask {
+            parts,
+            route,
+            token: caller.token,
+            hints,
+            deadline,
+        };
+        let fetched = ask.parts.method == Method::GET && ask.token.is_some();
+        match ask.route.rule.clone().filter(|_| fetched) {
+            Some(rule) => self.fetch(config, ask, &rule, body, record).await,
+            None => self.relay(config, ask, body, record).await,
+        }
+    }
+
+    /// Answers a GET of a cached template.
+    async fn fetch<B>(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        ask: Ask,
+        rule: &Arc<Rule>,
+        body: B,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        record.family = Some(Family::Profile);
+        request::discard(
+            body,
+            config.file.server.max_discarded_body_bytes,
+            ask.deadline,
+        )
+        .await?;
+        let directives = RequestDirectives::parse(&ask.parts.headers);
+        let Some(key) = self.key_of(&ask) else {
+            return Err(Error::new(
+                Kind::Internal,
+                "a cached template without credentials",
+            ));
+        };
+        let found = self.cache.lookup(&key, &directives);
+        let (forward, terms) = match &found {
+            Some(Found {
+                entry,
+                good_for: Use::Fresh,
+            }) => return Ok(hit(entry, record)),
+            Some(Found {
+                entry,
+                good_for: Use::WhileRevalidate,
+            }) => {
+                self.revalidate(config, &ask, rule, key);
+                return Ok(hit(entry, record));
+            }
+            Some(Found {
+                good_for: Use::RefusedByRequest,
+                ..
+            }) => (Forward::Request, Terms::Anew),
+            Some(_) => (Forward::Stale, Terms::Cached),
+            None if directives.no_cache => (Forward::Miss, Terms::Anew),
+            None => (Forward::Miss, Terms::Cached),
+        };
+        if directives.only_if_cached {
+            record.cache = Some(CacheStatus::NotCached);
+            return Err(Error::new(
+                Kind::NotCached,
+                "only-if-cached, and nothing usable is stored",
+            ));
+        }
+        let terms = if directives.no_store {
+            Terms::Unstored
+        } else {
+            terms
+        };
+        record.cache = Some(CacheStatus::forwarded(forward));
+        let landed = self.fly(config, &ask, rule, (key, terms), record).await;
+        let fallback = found.filter(|found| found.good_for == Use::IfError);
+        match (landed, fallback) {
+            (landed, Some(fallback)) if is_failure(&landed) => Ok(hit(&fallback.entry, record)),
+            (Ok(Landed::InCache(entry)), _) => Ok(hit(&entry, record)),
+            (Ok(Landed::Called { outcome, .. }), _) => outcome.map(|answer| answer.to_response()),
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Joins or starts the flight, and waits until it lands or the caller's own
+    /// deadline passes.
+    async fn fly(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        ask: &Ask,
+        rule: &Arc<Rule>,
+        key: FlightKey,
+        record: &mut Record,
+    ) -> Result<Landed, Error> {
+        // A flight's own deadline is the usual one at least, for others may join.
+        // Whoever wants to wait for less learns at once if that cannot do.
+        let usual = record.started + config.file.deadline.default;
+        if ask.deadline < usual && !self.flights.is_in_flight(&key) {
+            let skill = ask.hints.skill.as_ref();
+            let expected = self
+                .limits
+                .expected_wait(ask.route.region, Family::Profile, skill);
+            if Instant::now() + expected.wait > ask.deadline {
+                return Err(upstream::refused(expected));
+            }
+        }
+        let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
+        let collapsed = waiter.collapsed();
+        let landed = timeout_at(ask.deadline, waiter.landed()).await;
+        let landed = landed.map_err(|_| {
+            let seconds = (ask.deadline - record.started).as_secs_f64();
+            Error::new(Kind::Deadline, format!("no answer within {seconds}s"))
+        })?;
+        let landed =
+            landed.map_err(|_| Error::new(Kind::Internal, "the call ended unexpectedly"))?;
+        if let (
+            Landed::Called {
+                outcome,
+                stored,
+                effort,
+            },
+            Some(CacheStatus::Forwarded { forward, .. }),
+        ) = (&landed, record.cache)
+        {
+            let status = outcome.as_ref().ok().map(|answer| answer.status);
+            record.cache = Some(CacheStatus::Forwarded {
+                forward,
+                status,
+                collapsed,
+                stored: *stored,
+            });
+            record.effort = *effort;
+        }
+        Ok(landed)
+    }
+
+    /// Starts a flight that nobody waits for, unless there is one.
+    fn revalidate(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        ask: &Ask,
+        rule: &Arc<Rule>,
+        key: CacheKey,
+    ) {
+        let deadline = Instant::now() + config.file.deadline.default;
+        // Its terms are `Anew`: what is stored is what it is to replace.
+        if let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) {
+            if !waiter.collapsed() {
+                // Somebody has to wait, or the flight would take itself for abandoned.
+                tokio::spawn(async move { waiter.landed().await.map(drop) });
+            }
+        }
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        config: &Arc<Config>,
+        ask: &Ask,
+        rule: &Arc<Rule>,
+        key: FlightKey,
+        deadline: Instant,
+    ) -> Result<Waiter<FlightKey, Landed>, Error> {
+        let start = |interest| {
+            let (gateway, config) = (Arc::clone(self), Arc::clone(config));
+            let (call, rule) = (
+                call(&config, ask, fetch_headers(&ask.parts)),
+                Arc::clone(rule),
+            );
+            let expires_at = ask.hints.expires_at;
+            async move {
+                gateway
+                    .flight(&config, call, &rule, key, expires_at, deadline, interest)
+                    .await
+            }
+        };
+        self.flights.join(key, &config.waiters, start).map_err(|_| {
+            let error = Error::new(
+                Kind::TooManyWaiters,
+                "too many requests wait for calls in flight",
+            );
+            error.retry_after(Duration::from_secs(1))
+        })
+    }
+
+    /// One flight: looks again, calls, stores. Runs in a task of its own.
+    #[expect(clippy::too_many_arguments, reason = "a flight owns all that it needs")]
+    async fn flight(
+        &self,
+        config: &Config,
+        call: Result<Call, Error>,
+        rule: &Rule,
+        (key, terms): FlightKey,
+        expires_at: Option<u64>,
+        deadline: Instant,
+        interest: Interest<FlightKey, Landed>,
+    ) -> Landed {
+        if terms == Terms::Cached {
+            // The last flight may have landed after our lookup.
+            let found = self.cache.lookup(&key, &RequestDirectives::default());
+            if let Some(Found {
+                entry,
+                good_for: Use::Fresh,
+            }) = found
+            {
+                return Landed::InCache(entry);
+            }
+        }
+        let call = match call {
+            Ok(call) => call,
+            Err(error) => {
+                return Landed::Called {
+                    outcome: Err(error),
+                    stored: None,
+                    effort: Effort::default(),
+                };
+            }
+        };
+        let (outcome, effort) = self
+            .upstream
+            .fetch(&call, config, deadline, interest.abandoned())
+            .await;
+        let whole = match outcome {
+            Ok(whole) => whole,
+            Err(error) => {
+                return Landed::Called {
+                    outcome: Err(error),
+                    stored: None,
+                    effort,
+                };
+            }
+        };
+        let token_left =
+            expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
+        let lifetime =
+            policy::storable(&rule.freshness, whole.status(), whole.headers(), token_left);
+        let (parts, body) = whole.into_parts();
+        let answer = Arc::new(Answer::new(parts.status, parts.headers, body));
+        let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
+        if let Some(lifetime) = lifetime {
+            let answer = Arc::clone(&answer);
+            let stored_at = Instant::now();
+            self.cache.store(
+                key,
+                Arc::new(Entry {
+                    answer,
+                    stored_at,
+                    lifetime,
+                    expires_at,
+                }),
+            );
+        }
+        Landed::Called {
+            outcome: Ok(answer),
+            stored: lifetime.map(|l| l.fresh),
+            effort,
+        }
+    }
+
+    /// Passes a request through: any method, streamed, sent once.
+    async fn relay<B>(
+        &self,
+        config: &Config,
+        ask: Ask,
+        body: B,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        record.family = Some(Family::Passthrough);
+        let forward = match ask.route.rule {
+            Some(_) if ask.parts.method != Method::GET => Forward::Method,
+            _ => Forward::Bypass,
+        };
+        record.cache = Some(CacheStatus::forwarded(forward));
+        let mut headers = ask.parts.headers.clone();
+        request::add_via(&mut headers, ask.parts.version);
+        // CloudFront answers a GET that has a body with an HTML 403.
+        let bodiless = matches!(ask.parts.method, Method::GET | Method::HEAD);
+        let body = if bodiless {
+            let limit = config.file.server.max_discarded_body_bytes;
+            request::discard(body, limit, ask.deadline).await?;
+            headers.remove(http::header::CONTENT_LENGTH);
+            body::none()
+        } else {
+            body::stream(body, config.file.passthrough.body_idle_timeout)
+        };
+        let call = call(config, &ask, headers)?;
+        let relayed = self
+            .upstream
+            .relay(&call, config, body, ask.deadline, &mut record.effort)
+            .await;
+        let response = relayed?;
+        let (status, collapsed, stored) = (Some(response.status()), false, None);
+        record.cache = Some(CacheStatus::Forwarded {
+            forward,
+            status,
+            collapsed,
+            stored,
+        });
+        Ok(response)
+    }
+
+    fn key_of(&self, ask: &Ask) -> Option<CacheKey> {
+        let credentials = ask.token.as_ref()?.digest(&self.digest_key);
+        let Route { region, target, .. } = &ask.route;
+        Some(CacheKey::of(
+            &self.digest_key,
+            *region,
+            target,
+            &ask.parts.headers,
+            &credentials,
+        ))
+    }
+
+    fn note_contradiction(&self, route: &Route, skill: Option<&SkillId>) {
+        let Some(meant) = route.contradicts_audience else {
+            return;
+        };
+        self.metrics.contradiction(route.region);
+        let mut logged = self
+            .contradicting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MAX_CONTRADICTING && logged.insert(skill.cloned()) {
+            drop(logged);
+            tracing::warn!(
+                skill = skill.map(SkillId::as_str),
+                region = route.region.name(),
+                decided_by = route.decider.label(),
+                token_region = meant.name(),
+                "the request names one region and its token another; Alexa will refuse it"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What a fetch tells upstream besides the key's headers and the credentials: who
+/// asks, and for which trace.
+const RELAYED_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+fn route(
+    config: &Config,
+    caller: &Caller,
+    hints: &Hints,
+    parts: &Parts,
+    listener: Option<Region>,
+) -> Result<Route, Error> {
+    let evidence = Evidence {
+        api_endpoint: caller.api_endpoint.as_deref(),
+        absolute_form: caller.absolute_form.as_deref(),
+        host: caller.host.as_deref(),
+        listener,
+        audience: hints.audience.as_deref(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+    };
+    config.routes.route(&evidence).map_err(|error| match error {
+        RouteError::Misdirected(what) => {
+            Error::new(Kind::Misdirected, format!("{what} names no Alexa region"))
+        }
+        RouteError::BadPath(bad) => Error::new(Kind::BadRequest, bad.to_string()),
+        RouteError::BadHost => Error::new(Kind::BadRequest, "the Host header is no host"),
+    })
+}
+
+/// The headers of a fetch. Its answer goes to everybody who waits, so nothing
+/// that is not part of the key may change it: one coding, and no preconditions.
+fn fetch_headers(parts: &Parts) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let relayed = RELAYED_HEADERS.map(HeaderName::from_static);
+    for name in KEY_HEADERS.iter().chain(&relayed).chain([&USER_AGENT]) {
+        for value in parts.headers.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(
+        http::header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    request::add_via(&mut headers, parts.version);
+    headers
+}
+
+fn call(config: &Config, ask: &Ask, mut headers: HeaderMap) -> Result<Call, Error> {
+    headers.remove(HOST);
+    let uri = config
+        .routes
+        .upstream(ask.route.region)
+        .join(&ask.route.target);
+    Ok(Call {
+        region: ask.route.region,
+        uri: uri.map_err(|_| Error::new(Kind::BadRequest, "the path is not acceptable"))?,
+        skill: ask.hints.skill.clone(),
+        method: ask.parts.method.clone(),
+        headers,
+        token: ask.token.clone(),
+    })
+}
+
+/// Answers with what is stored.
+fn hit(entry: &Entry, record: &mut Record) -> Response<Body> {
+    let now = Instant::now();
+    let resident = entry.resident(now);
+    record.cache = Some(match entry.lifetime.fresh.checked_sub(resident) {
+        Some(left) => CacheStatus::Hit(left),
+        None => CacheStatus::HitStale(resident - entry.lifetime.fresh),
+    });
+    let mut response = entry.answer.to_response();
+    response
+        .headers_mut()
+        .insert(AGE, entry.age(now).as_secs().into());
+    response
+}
+
+/// Whether a stale answer may stand in (RFC 5861 §4).
+fn is_failure(landed: &Result<Landed, Error>) -> bool {
+    match landed {
+        Err(_)
+        | Ok(Landed::Called {
+            outcome: Err(_), ..
+        }) => true,
+        Ok(Landed::Called {
+            outcome: Ok(answer),
+            ..
+        }) => {
+            matches!(answer.status.as_u16(), 500 | 502 | 503 | 504)
+        }
+        Ok(Landed::InCache(_)) => false,
+    }
+}

@@ -1,0 +1,286 @@
+//! What a caller may send, and what of it is for the gateway rather than for
+//! Alexa.
+//!
+//! [`Caller::take`] takes the gateway's own headers and the token out of a
+//! request; [`strip_hop_by_hop`] removes what RFC 9110 §7.6.1 says must not be
+//! forwarded. What is left goes upstream as it came.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{Error, Kind};
+use crate::token::{BearerToken, TokenError};
+
+/// The skill's `context.System.apiEndpoint`, from a caller that calls the gateway
+/// in its place.
+pub const API_ENDPOINT: HeaderName = HeaderName::from_static("alexa-api-endpoint");
+
+/// How long the caller wants to wait, in milliseconds.
+pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("alexa-gateway-timeout-ms");
+
+/// Names the request in the log; set on every answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("alexa-gateway-request-id");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// What a request says to the gateway.
+#[derive(Debug)]
+pub struct Caller {
+    /// The credentials, if they are a bearer token.
+    pub token: Option<BearerToken>,
+    /// The value of [`API_ENDPOINT`].
+    pub api_endpoint: Option<String>,
+    /// The value of [`TIMEOUT_MS`].
+    pub timeout: Option<Duration>,
+    /// The `Host`, or HTTP/2's `:authority`.
+    pub host: Option<String>,
+    /// The authority of an absolute-form target, which only HTTP/1 has.
+    pub absolute_form: Option<String>,
+}
+
+impl Caller {
+    /// Takes out of `parts` what is for the gateway, and what is for one hop.
+    ///
+    /// # Errors
+    /// The request breaks a rule that it takes to be relayed safely.
+    pub fn take(parts: &mut Parts) -> Result<Self, Error> {
+        let bad = |message: &'static str| Error::new(Kind::BadRequest, message);
+        if parts.method == Method::CONNECT {
+            return Err(bad("method CONNECT: this is a gateway, not a tunnel"));
+        }
+        // RFC 9112 §3.2: a request with no Host, or several, has no one target.
+        let hosts = parts.headers.get_all(HOST).iter().count();
+        if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+            return Err(bad("an HTTP/1.1 request has exactly one Host header"));
+        }
+        let token = BearerToken::take(&mut parts.headers).map_err(|error| match error {
+            TokenError::Repeated => bad("more than one Authorization header"),
+            TokenError::TooLong => bad("an Authorization header of more than 8192 bytes"),
+        })?;
+        let authority = parts.uri.authority().map(ToString::to_string);
+        let host =
+            text_of(parts.headers.remove(HOST)).map_err(|()| bad("an unreadable Host header"))?;
+        let (absolute_form, host) = match parts.version {
+            Version::HTTP_2 => (None, authority.or(host)),
+            _ => (authority, host),
+        };
+        let api_endpoint = text_of(take_one(&mut parts.headers, &API_ENDPOINT)?).map_err(|()| {
+            Error::new(Kind::Misdirected, "an unreadable Alexa-Api-Endpoint header")
+        })?;
+        let timeout = match text_of(take_one(&mut parts.headers, &TIMEOUT_MS)?) {
+            Ok(None) => None,
+            Ok(Some(text)) => Some(milliseconds(&text)?),
+            Err(()) => return Err(bad(BAD_TIMEOUT)),
+        };
+        strip_hop_by_hop(&mut parts.headers);
+        Ok(Self {
+            token,
+            api_endpoint,
+            timeout,
+            host,
+            absolute_form,
+        })
+    }
+}
+
+const BAD_TIMEOUT: &str = "Alexa-Gateway-Timeout-Ms is a whole number of milliseconds, at least 1";
+
+fn milliseconds(text: &str) -> Result<Duration, Error> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(millis) if digits && millis > 0 => Ok(Duration::from_millis(millis)),
+        _ => Err(Error::new(Kind::BadRequest, BAD_TIMEOUT)),
+    }
+}
+
+fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, Error> {
+    if headers.get_all(name).iter().count() > 1 {
+        return Err(Error::new(
+            Kind::BadRequest,
+            format!("more than one {name} header"),
+        ));
+    }
+    Ok(headers.remove(name))
+}
+
+fn text_of(value: Option<HeaderValue>) -> Result<Option<String>, ()> {
+    value
+        .map(|value| value.to_str().map(str::to_owned).map_err(|_| ()))
+        .transpose()
+}
+
+/// Removes the headers that are for one connection only (RFC 9110 §7.6.1): those
+/// that `Connection` names, and those that always are.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        EXPECT,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// Adds our entry to `Via` (RFC 9110 §7.6.3), as a gateway must.
+pub fn add_via(headers: &mut HeaderMap, version: Version) {
+    headers.append(
+        VIA,
+        HeaderValue::from_static(match version {
+            Version::HTTP_2 => "2 alexa-gateway",
+            Version::HTTP_10 => "1.0 alexa-gateway",
+            _ => "1.1 alexa-gateway",
+        }),
+    );
+}
+
+/// Reads a body to its end and drops it, so that the connection can go on: a body
+/// left unread could be taken for the next request.
+///
+/// # Errors
+/// The body is larger than `limit`, breaks off, or does not end before `deadline`.
+pub async fn discard<B>(mut body: B, limit: usize, deadline: Instant) -> Result<(), Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut left = limit;
+    while !body.is_end_stream() {
+        let frame = timeout_at(deadline, body.frame()).await;
+        let frame = frame.map_err(|_| Error::new(Kind::Deadline, "reading the request's body"))?;
+        let Some(frame) = frame else { break };
+        let Ok(frame) = frame else {
+            return Err(Error::new(
+                Kind::BadRequest,
+                "the request's body breaks off",
+            ));
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        left = left.checked_sub(bytes).ok_or_else(|| {
+            Error::new(
+                Kind::BodyTooLarge,
+                "this GET has no business with a body of this size",
+            )
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+    use http_body_util::Full;
+
+    fn take(
+        build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+    ) -> (Result<Caller, Error>, Parts) {
+        let request = build(Request::builder().uri("/v2").header("host", "gateway"));
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        (Caller::take(&mut parts), parts)
+    }
+
+    #[test]
+    fn what_is_for_the_gateway_is_taken_out_and_the_rest_stays() {
+        let (caller, parts) = take(|request| {
+            request
+                .header("authorization", "Bearer t")
+                .header("alexa-api-endpoint", "https://api.eu.amazonalexa.com")
+                .header("alexa-gateway-timeout-ms", "300")
+                .header("accept", "application/json")
+                .header("x-anything", "1")
+        });
+        let caller = caller.unwrap();
+        assert!(caller.token.is_some());
+        assert_eq!(
+            caller.api_endpoint.unwrap(),
+            "https://api.eu.amazonalexa.com"
+        );
+        assert_eq!(caller.timeout, Some(Duration::from_millis(300)));
+        assert_eq!(caller.host.unwrap(), "gateway");
+        let left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["accept", "x-anything"]);
+    }
+
+    #[test]
+    fn hop_by_hop_headers_stay_behind_also_those_that_connection_names() {
+        let (_, parts) = take(|request| {
+            request
+                .header("connection", "keep-alive, X-Private")
+                .header("x-private", "1")
+                .header("keep-alive", "timeout=5")
+                .header("te", "trailers")
+                .header("transfer-encoding", "chunked")
+                .header("upgrade", "h2c")
+                .header("proxy-authorization", "Basic x")
+                .header("x-public", "1")
+        });
+        let left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["x-public"]);
+    }
+
+    #[test]
+    fn ambiguous_requests_are_refused() {
+        for (name, value) in [
+            ("host", "other"),
+            ("alexa-gateway-timeout-ms", "0"),
+            ("alexa-gateway-timeout-ms", "-1"),
+            ("alexa-gateway-timeout-ms", "+1"),
+            ("alexa-gateway-timeout-ms", "1.5"),
+            ("alexa-gateway-timeout-ms", "99999999999999999999"),
+        ] {
+            let (caller, _) = take(|request| request.header(name, value));
+            assert_eq!(
+                caller.unwrap_err().kind(),
+                Kind::BadRequest,
+                "{name}: {value}"
+            );
+        }
+        for name in [
+            "authorization",
+            "alexa-api-endpoint",
+            "alexa-gateway-timeout-ms",
+        ] {
+            let (caller, _) =
+                take(|request| request.header(name, "Bearer 1").header(name, "Bearer 2"));
+            assert_eq!(caller.unwrap_err().kind(), Kind::BadRequest, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_discarded_body_is_bounded() {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        assert!(
+            discard(Full::new(Bytes::from_static(b"12345")), 5, deadline)
+                .await
+                .is_ok()
+        );
+        let large = discard(Full::new(Bytes::from_static(b"123456")), 5, deadline).await;
+        assert_eq!(large.unwrap_err().kind(), Kind::BodyTooLarge);
+    }
+}

@@ -1,0 +1,471 @@
+//! Calls to Alexa: the attempt loop for what is fetched, one attempt for what
+//! passes through.
+//!
+//! [`Upstream::fetch`] is for GETs of cached templates: each attempt asks for a
+//! permit, sends, and lets [`retry`] judge, all inside one deadline; the answer is
+//! read whole, so that a cut one never reaches a client as if it were whole.
+//! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
+
+pub mod client;
+pub mod retry;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::uri::Uri;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::body::{self, Body};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::limits::{Family, Limits, Permit, Refusal, Scope};
+use crate::metrics::Metrics;
+use crate::request::strip_hop_by_hop;
+use crate::route::Region;
+use crate::token::{BearerToken, SkillId};
+use client::Client;
+use retry::{Outcome, Progress, Verdict};
+
+/// One call, as often as it takes.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Where it goes, for quotas and metrics.
+    pub region: Region,
+    /// Where it goes, for the network.
+    pub uri: Uri,
+    /// Whose quota it counts against.
+    pub skill: Option<SkillId>,
+    /// The method.
+    pub method: Method,
+    /// The end-to-end headers, without the credentials.
+    pub headers: HeaderMap,
+    /// The credentials.
+    pub token: Option<BearerToken>,
+}
+
+/// A whole answer as upstream gave it.
+pub type Whole = Response<Bytes>;
+
+/// What it took to get an answer, or to fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// How often the call was sent.
+    pub attempts: u32,
+    /// How long it waited for permits.
+    pub queue_wait: Duration,
+    /// How long upstream took, over all attempts.
+    pub upstream_time: Duration,
+}
+
+/// The way to Alexa. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    client: Client,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+}
+
+impl Upstream {
+    /// Joins the pool, the quotas and the counters.
+    #[must_use]
+    pub fn new(client: Client, limits: Arc<Limits>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            limits,
+            metrics,
+        }
+    }
+
+    /// Fetches a whole answer, trying again where that may help. When `abandoned`
+    /// completes while nothing is on its way, it gives up its place and ends.
+    /// Cancelling it ends the attempt that is on its way.
+    pub async fn fetch(
+        &self,
+        call: &Call,
+        config: &Config,
+        deadline: Instant,
+        abandoned: impl Future<Output = ()>,
+    ) -> (Result<Whole, Error>, Effort) {
+        let mut effort = Effort::default();
+        let outcome = {
+            let admit = || async {
+                let skill = call.skill.as_ref();
+                self.limits
+                    .admit(call.region, Family::Profile, skill, deadline)
+                    .await
+            };
+            let send = |permit| self.attempt(call, config, permit, deadline);
+            attempts(
+                &config.file.retry,
+                call.region,
+                deadline,
+                abandoned,
+                admit,
+                send,
+                &mut effort,
+            )
+            .await
+        };
+        (outcome, effort)
+    }
+
+    /// One attempt: sends, and reads the whole answer.
+    async fn attempt(
+        &self,
+        call: &Call,
+        config: &Config,
+        permit: Permit,
+        deadline: Instant,
+    ) -> Result<Whole, Kind> {
+        let started = Instant::now();
+        let limit = started + config.file.upstream.answer_timeout;
+        let outcome =
+            timeout_at(limit.min(deadline), async {
+                let request = request_of(call, body::whole(Bytes::new()));
+                let response = self
+                    .client
+                    .send(permit, request, call.token.as_ref())
+                    .await?;
+                let (parts, incoming) = response.into_parts();
+                let limited = Limited::new(incoming, config.file.upstream.max_answer_bytes);
+                let body = limited.collect().await.map_err(|error| {
+                    match error.is::<LengthLimitError>() {
+                        true => Kind::AnswerTooLarge,
+                        false => Kind::AnswerLost,
+                    }
+                })?;
+                Ok(Response::from_parts(parts, body.to_bytes()))
+            })
+            .await
+            .unwrap_or(Err(Kind::AnswerTimeout));
+        let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
+        let skill = call.skill.as_ref();
+        self.metrics.attempt(
+            call.region,
+            Family::Profile,
+            skill,
+            label,
+            started.elapsed(),
+        );
+        outcome
+    }
+
+    /// Sends a call once and relays its answer as it comes. `body_ended` tells
+    /// when the request's body is through; the time to answer counts from then.
+    ///
+    /// # Errors
+    /// The quota would not let it through before `deadline`, or no answer's head
+    /// came.
+    pub async fn relay(
+        &self,
+        call: &Call,
+        config: &Config,
+        (body, body_ended): (Body, oneshot::Receiver<()>),
+        deadline: Instant,
+        effort: &mut Effort,
+    ) -> Result<Response<Body>, Error> {
+        let skill = call.skill.as_ref();
+        let admitted = self
+            .limits
+            .admit(call.region, Family::Passthrough, skill, deadline)
+            .await;
+        let permit = admitted.map_err(refused)?;
+        effort.queue_wait = permit.waited();
+        effort.attempts = 1;
+        let started = Instant::now();
+        let timeout = config.file.passthrough.answer_timeout;
+        let send = self
+            .client
+            .send(permit, request_of(call, body), call.token.as_ref());
+        let outcome = tokio::select! {
+            outcome = send => outcome,
+            () = async { body_ended.await.ok(); sleep(timeout).await } => Err(Kind::AnswerTimeout),
+        };
+        effort.upstream_time = started.elapsed();
+        let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
+        self.metrics.attempt(
+            call.region,
+            Family::Passthrough,
+            skill,
+            label,
+            effort.upstream_time,
+        );
+        let (mut parts, incoming) = outcome
+            .map_err(|kind| failed(call.region, kind))?
+            .into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        let (body, _ended) = body::stream(incoming, config.file.passthrough.body_idle_timeout);
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// The loop: admit, send, judge, wait. Written over closures, so that it can be
+/// tested without a network and on paused time.
+async fn attempts<A, S>(
+    policy: &crate::config::file::Retry,
+    region: Region,
+    deadline: Instant,
+    abandoned: impl Future<Output = ()>,
+    admit: impl Fn() -> A,
+    send: impl Fn(Permit) -> S,
+    effort: &mut Effort,
+) -> Result<Whole, Error>
+where
+    A: Future<Output = Result<Permit, Refusal>>,
+    S: Future<Output = Result<Whole, Kind>>,
+{
+    tokio::pin!(abandoned);
+    let mut last: Option<Result<Whole, Kind>> = None;
+    let mut unavailable = 0;
+    loop {
+        let admitted = tokio::select! {
+            admitted = admit() => admitted,
+            () = &mut abandoned => return Err(Error::new(Kind::Abandoned, "every caller has left")),
+        };
+        let permit = match (admitted, last) {
+            (Ok(permit), _) => permit,
+            // What upstream said is better news than that we cannot ask again.
+            (Err(_), Some(outcome)) => return outcome.map_err(|kind| failed(region, kind)),
+            (Err(refusal), None) => return Err(refused(refusal)),
+        };
+        effort.attempts += 1;
+        effort.queue_wait += permit.waited();
+        let started = Instant::now();
+        let outcome = send(permit).await;
+        effort.upstream_time += started.elapsed();
+        let seen = match &outcome {
+            Ok(whole) => {
+                unavailable += u32::from(whole.status() == 503);
+                let asked = retry::retry_after(whole.headers(), SystemTime::now());
+                Outcome::Answered(whole.status(), asked)
+            }
+            Err(kind) => Outcome::Failed(*kind),
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let progress = Progress {
+            attempts: effort.attempts,
+            unavailable,
+            left,
+        };
+        match retry::verdict(policy, progress, seen, fastrand::f64()) {
+            Verdict::Final => return outcome.map_err(|kind| failed(region, kind)),
+            Verdict::RetryAfter(wait) => tokio::select! {
+                () = sleep(wait) => last = Some(outcome),
+                () = &mut abandoned => return outcome.map_err(|kind| failed(region, kind)),
+            },
+        }
+    }
+}
+
+fn request_of(call: &Call, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() = call.uri.clone();
+    *request.headers_mut() = call.headers.clone();
+    request
+}
+
+/// A refusal by the quotas, as an error.
+pub(crate) fn refused(refusal: Refusal) -> Error {
+    let seconds = refusal.wait.as_secs_f64();
+    let (kind, message) = match refusal.scope {
+        Scope::Queue => (
+            Kind::QueueFull,
+            "the queue for the quota is full".to_owned(),
+        ),
+        scope => {
+            let scope = scope.label();
+            (
+                Kind::Quota,
+                format!(
+                    "quota of the {scope}: the wait of {seconds:.3}s does not fit the deadline"
+                ),
+            )
+        }
+    };
+    Error::new(kind, message).retry_after(refusal.wait)
+}
+
+fn failed(region: Region, kind: Kind) -> Error {
+    let what = match kind {
+        Kind::Dns => "its name cannot be resolved",
+        Kind::Connect => "no connection",
+        Kind::ConnectTimeout => "no connection in time",
+        Kind::Tls => "its certificate or TLS is not acceptable",
+        Kind::AnswerTooLarge => "the answer is larger than upstream.max_answer_bytes",
+        Kind::AnswerTimeout => "no whole answer in time",
+        _ => "the connection broke before the whole answer was there",
+    };
+    Error::new(kind, format!("upstream {region}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::file::Retry;
+    use crate::limits::quota::Quota;
+    use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits};
+    use http::StatusCode;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn limits(skill: Option<Quota>) -> Limits {
+        Limits::new(&LimitsConfig {
+            profile: FamilyQuotas {
+                region: None,
+                skill,
+            },
+            passthrough: FamilyQuotas::default(),
+            queue: QueueLimits {
+                max_queue: 10,
+                max_skills: 10,
+            },
+        })
+    }
+
+    fn answer(status: u16, retry_after: Option<&str>) -> Result<Whole, Kind> {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        if let Some(value) = retry_after {
+            response
+                .headers_mut()
+                .insert("retry-after", value.parse().unwrap());
+        }
+        Ok(response)
+    }
+
+    struct Played {
+        outcome: Result<u16, Kind>,
+        effort: Effort,
+        took: Duration,
+        unused: usize,
+    }
+
+    /// Plays a script of outcomes, each 100 ms after its attempt was sent.
+    async fn play(limits: &Limits, script: Vec<Result<Whole, Kind>>, within: Duration) -> Played {
+        let policy = Retry {
+            max_attempts: 3.try_into().unwrap(),
+            base_backoff: 50 * MS,
+            max_backoff: 1000 * MS,
+        };
+        let script = RefCell::new(VecDeque::from(script));
+        let started = Instant::now();
+        let deadline = started + within;
+        let mut effort = Effort::default();
+        let outcome = attempts(
+            &policy,
+            Region::Eu,
+            deadline,
+            std::future::pending(),
+            || limits.admit(Region::Eu, Family::Profile, None, deadline),
+            |mut permit: Permit| {
+                let next = script.borrow_mut().pop_front().unwrap();
+                async move {
+                    permit.sent();
+                    sleep(100 * MS).await;
+                    permit.answered();
+                    next
+                }
+            },
+            &mut effort,
+        )
+        .await;
+        Played {
+            outcome: outcome
+                .map(|whole| whole.status().as_u16())
+                .map_err(|error| error.kind()),
+            effort,
+            took: started.elapsed(),
+            unused: script.borrow().len(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_after_failures_is_the_answer() {
+        let script = vec![Err(Kind::AnswerLost), answer(500, None), answer(200, None)];
+        let played = play(&limits(None), script, 2500 * MS).await;
+        assert_eq!(played.outcome, Ok(200));
+        assert_eq!(played.effort.attempts, 3);
+        assert_eq!(played.effort.upstream_time, 300 * MS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_attempts_run_out_the_last_outcome_stands() {
+        let script = vec![
+            answer(500, None),
+            answer(502, None),
+            answer(504, None),
+            answer(200, None),
+        ];
+        let played = play(&limits(None), script, 2500 * MS).await;
+        assert_eq!((played.outcome, played.unused), (Ok(504), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
+        let script = vec![answer(429, Some("1")), answer(200, None)];
+        let played = play(&limits(None), script, 2500 * MS).await;
+        assert_eq!(played.outcome, Ok(200));
+        assert!(played.took >= 1200 * MS, "{:?}", played.took);
+        let script = vec![answer(429, Some("3")), answer(200, None)];
+        let played = play(&limits(None), script, 2500 * MS).await;
+        assert_eq!(
+            (played.outcome, played.took, played.unused),
+            (Ok(429), 100 * MS, 1)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_attempt_pays_and_a_refused_retry_leaves_the_last_answer() {
+        let quota = Quota {
+            requests: 1.try_into().unwrap(),
+            per: 1000 * MS,
+        };
+        let limits = limits(Some(quota));
+        let script = vec![answer(500, None), answer(200, None)];
+        let played = play(&limits, script, 2500 * MS).await;
+        assert_eq!(played.outcome, Ok(200));
+        assert!(played.effort.queue_wait > 900 * MS, "{:?}", played.effort);
+        let script = vec![answer(500, None), answer(200, None)];
+        let played = play(&limits, script, 1500 * MS).await;
+        assert_eq!((played.outcome, played.unused), (Ok(500), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_abandoned_call_gives_up_before_it_is_sent() {
+        let quota = Quota {
+            requests: 1.try_into().unwrap(),
+            per: 1000 * MS,
+        };
+        let limits = limits(Some(quota));
+        let deadline = Instant::now() + 10_000 * MS;
+        let _held = limits
+            .admit(Region::Eu, Family::Profile, None, deadline)
+            .await
+            .unwrap();
+        let mut effort = Effort::default();
+        let policy = Retry {
+            max_attempts: 3.try_into().unwrap(),
+            base_backoff: MS,
+            max_backoff: MS,
+        };
+        let outcome = attempts(
+            &policy,
+            Region::Eu,
+            deadline,
+            sleep(10 * MS),
+            || limits.admit(Region::Eu, Family::Profile, None, deadline),
+            |_| async { answer(200, None) },
+            &mut effort,
+        );
+        assert_eq!(outcome.await.unwrap_err().kind(), Kind::Abandoned);
+        assert_eq!(effort.attempts, 0);
+        assert_eq!(limits.snapshot(Region::Eu, Family::Profile).queued, 0);
+    }
+}

@@ -1,0 +1,176 @@
+//! The one place that dials Alexa, and the one that writes a token out.
+//!
+//! A pool of warm connections over TLS, HTTP/2 where the other side offers it.
+//! [`Client::send`] takes a [`Permit`] by value, so no call can skip its quota.
+//! Cancelling it closes or resets what was begun; the permit's slots then cool
+//! as if it had been answered at that moment.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::AUTHORIZATION;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::body::Body;
+use crate::config::file::{Roots, Tls, Upstream};
+use crate::error::Kind;
+use crate::limits::Permit;
+use crate::token::BearerToken;
+
+/// Connections to the regional hosts. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct Client {
+    pool: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+}
+
+impl Client {
+    /// Opens an empty pool.
+    ///
+    /// # Errors
+    /// The trusted certificates cannot be read.
+    pub fn new(config: &Upstream) -> Result<Self, TlsError> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(config.connect_timeout));
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config(&config.tls)?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(http);
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.pool_idle_timeout)
+            .pool_max_idle_per_host(config.pool_max_idle_per_host)
+            .build(connector);
+        Ok(Self { pool })
+    }
+
+    /// Makes one call and answers its head; the body is the caller's to read.
+    ///
+    /// # Errors
+    /// What kept an answer from coming. Only if no connection could be made is it
+    /// certain that nothing was sent, and the permit gives its slots back at once.
+    pub async fn send(
+        &self,
+        mut permit: Permit,
+        mut request: Request<Body>,
+        token: Option<&BearerToken>,
+    ) -> Result<Response<Incoming>, Kind> {
+        if let Some(token) = token {
+            request
+                .headers_mut()
+                .insert(AUTHORIZATION, token.authorization().clone());
+        }
+        permit.sent();
+        match self.pool.request(request).await {
+            Ok(response) => {
+                permit.answered();
+                Ok(response)
+            }
+            Err(error) => {
+                if error.is_connect() {
+                    permit.not_sent();
+                }
+                Err(kind_of(&error))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+fn kind_of(error: &legacy::Error) -> Kind {
+    if !error.is_connect() {
+        return Kind::AnswerLost;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // The connector has no type for this, only these words.
+        if cause.to_string().starts_with("dns error") {
+            return Kind::Dns;
+        }
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            if io
+                .get_ref()
+                .is_some_and(|inner| inner.is::<rustls::Error>())
+            {
+                return Kind::Tls;
+            }
+            if io.kind() == io::ErrorKind::TimedOut {
+                return Kind::ConnectTimeout;
+            }
+        }
+        source = cause.source();
+    }
+    Kind::Connect
+}
+
+/// The trusted certificates cannot be read.
+#[derive(Debug)]
+pub struct TlsError {
+    message: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for TlsError {}
+
+fn tls_config(config: &Tls) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match config.roots {
+        Roots::Bundled => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Roots::Os => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                let message = "upstream.tls.roots = \"os\": the operating system has no \
+                    certificates; install them (package ca-certificates) or use \"bundled\"";
+                return Err(TlsError {
+                    message: message.into(),
+                });
+            }
+        }
+    }
+    if let Some(file) = &config.extra_ca_file {
+        let at_fault = |why: &dyn fmt::Display| TlsError {
+            message: format!("upstream.tls.extra_ca_file: {}: {why}", file.display()),
+        };
+        let certificates = CertificateDer::pem_file_iter(file).map_err(|e| at_fault(&e))?;
+        let before = roots.len();
+        for certificate in certificates {
+            let certificate = certificate.map_err(|e| at_fault(&e))?;
+            roots.add(certificate).map_err(|e| at_fault(&e))?;
+        }
+        if roots.len() == before {
+            return Err(at_fault(&"holds no certificate in PEM form"));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError {
+            message: error.to_string(),
+        })?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
