@@ -1,5 +1,8 @@
 //! The command line: what can be said, and where each subcommand lives.
 
+pub mod mock;
+pub mod token;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::cache::Capacity;
 use crate::cache::policy::Freshness;
 use crate::coalesce::WaiterLimits;
-use crate::limits::quota::Quota;
+use crate::limits::Quota;
 use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits};
 use crate::route::path::PathTemplate;
 use crate::route::{Region, RouteTable, Rule, UpstreamUrl};

@@ -9,6 +9,7 @@ pub mod error;
 pub mod gateway;
 pub mod limits;
 pub mod metrics;
+pub mod mock;
 pub mod record;
 pub mod request;
 pub mod route;

@@ -8,7 +8,7 @@
 //! State outlives a reload: [`Limits::reconfigure`] resizes quotas in place.
 
 mod lane;
-pub mod quota;
+mod quota;
 pub mod window;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use lane::Lane;
 pub use lane::Permit;
-use quota::Quota;
+pub use quota::{Quota, QuotaError};
 
 use crate::route::Region;
 use crate::token::SkillId;

@@ -307,7 +307,7 @@ fn failed(region: Region, kind: Kind) -> Error {
 mod tests {
     use super::*;
     use crate::config::file::Retry;
-    use crate::limits::quota::Quota;
+    use crate::limits::Quota;
     use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits};
     use http::StatusCode;
     use std::cell::RefCell;

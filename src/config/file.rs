@@ -16,7 +16,7 @@ use toml::Value;
 use super::duration;
 use super::layers::{Layers, Problem};
 use crate::coalesce::WaiterLimits;
-use crate::limits::quota::Quota;
+use crate::limits::Quota;
 use crate::route::Region;
 
 /// The whole file.

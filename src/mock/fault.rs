@@ -1,0 +1,168 @@
+//! What can go wrong between a request and its answer, how often, and in
+//! which order when a test writes it down.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{UnknownName, named};
+
+/// One way for a request to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Fault {
+    /// 500 instead of the answer.
+    Error500,
+    /// 503 instead of the answer.
+    Unavailable503,
+    /// 429 instead of the answer, whatever the quotas say.
+    Throttle429,
+    /// The connection is reset without an answer (HTTP/2: the stream).
+    Reset,
+    /// The answer ends half-way through the length that it declares.
+    Cut,
+    /// No answer, ever; the connection stays open.
+    Stall,
+    /// The HTML page of a captive portal, with status 200.
+    Html200,
+    /// The answer arrives in eight pieces, 50 ms apart.
+    SlowBody,
+}
+
+named!(Fault, "fault", {
+    Error500 = "500",
+    Unavailable503 = "503",
+    Throttle429 = "429",
+    Reset = "reset",
+    Cut = "cut",
+    Stall = "stall",
+    Html200 = "html",
+    SlowBody = "slow",
+});
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It gets the answer it deserves. Written `ok`.
+    Answer,
+    /// It goes wrong. Written as the fault's name.
+    Fault(Fault),
+}
+
+impl FromStr for Outcome {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "ok" {
+            return Ok(Self::Answer);
+        }
+        text.parse().map(Self::Fault).map_err(|error: UnknownName| {
+            let known = [&["ok"], &*error.known].concat();
+            let what = "outcome";
+            UnknownName {
+                what,
+                known,
+                ..error
+            }
+        })
+    }
+}
+
+/// How often each fault strikes: rates from 0 to 1 whose sum is at most 1.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<Fault, f64>", into = "BTreeMap<Fault, f64>")]
+pub struct Faults(BTreeMap<Fault, f64>);
+
+/// Fault rates that are no rates, or that exceed 1 together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRates;
+
+impl Faults {
+    /// Checks the rates. Faults that are not named never strike.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a rate is outside 0 to 1, or the sum is above 1.
+    pub fn new(rates: impl IntoIterator<Item = (Fault, f64)>) -> Result<Self, BadRates> {
+        let mut rates: BTreeMap<_, _> = rates.into_iter().collect();
+        let sound = rates.values().all(|rate| (0.0..=1.0).contains(rate));
+        // The margin forgives the rounding of ten times a tenth.
+        if !sound || rates.values().sum::<f64>() > 1.0 + 1e-9 {
+            return Err(BadRates);
+        }
+        rates.retain(|_, rate| *rate > 0.0);
+        Ok(Self(rates))
+    }
+
+    /// Returns the fault that strikes, for a `roll` from 0 to below 1.
+    pub(super) fn strike(&self, roll: f64) -> Option<Fault> {
+        let mut below = 0.0;
+        let mut struck = self.0.iter().filter(|(_, rate)| {
+            below += **rate;
+            roll < below
+        });
+        struck.next().map(|(fault, _)| *fault)
+    }
+}
+
+impl TryFrom<BTreeMap<Fault, f64>> for Faults {
+    type Error = BadRates;
+
+    fn try_from(rates: BTreeMap<Fault, f64>) -> Result<Self, Self::Error> {
+        Self::new(rates)
+    }
+}
+
+impl From<Faults> for BTreeMap<Fault, f64> {
+    fn from(faults: Faults) -> Self {
+        faults.0
+    }
+}
+
+impl fmt::Display for BadRates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fault rates lie between 0 and 1, and so does their sum")
+    }
+}
+
+impl std::error::Error for BadRates {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_share_the_dice_by_their_rates() {
+        let faults = Faults::new([(Fault::Reset, 0.25), (Fault::Error500, 0.5)]).unwrap();
+        assert_eq!(faults.strike(0.0), Some(Fault::Error500));
+        assert_eq!(faults.strike(0.49), Some(Fault::Error500));
+        assert_eq!(faults.strike(0.5), Some(Fault::Reset));
+        assert_eq!(faults.strike(0.75), None);
+        assert_eq!(Faults::default().strike(0.0), None);
+    }
+
+    #[test]
+    fn rates_that_are_no_rates_are_refused() {
+        for rate in [-0.1, 1.1, f64::NAN] {
+            assert_eq!(Faults::new([(Fault::Cut, rate)]), Err(BadRates));
+        }
+        assert_eq!(
+            Faults::new([(Fault::Cut, 0.6), (Fault::Stall, 0.6)]),
+            Err(BadRates)
+        );
+        assert!(Faults::new([(Fault::Cut, 1.0)]).is_ok());
+    }
+
+    #[test]
+    fn outcomes_read_by_name() {
+        assert_eq!("ok".parse(), Ok(Outcome::Answer));
+        assert_eq!("reset".parse(), Ok(Outcome::Fault(Fault::Reset)));
+        let refusal = "nok".parse::<Outcome>().unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("unknown outcome `nok`: one of ok, 500,"),
+            "{refusal}"
+        );
+    }
+}
