@@ -1,17 +1,79 @@
 //! The command line: what can be said, and where each subcommand lives.
+//!
+//! Exit codes: 0 done, 1 failed, 2 not a command line, 64 a bad configuration.
 
+pub mod check;
 pub mod mock;
+pub mod serve;
 pub mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// `EX_USAGE` of sysexits.h: a configuration that cannot be used.
+const BAD_CONFIGURATION: u8 = 64;
+
 /// A gateway between skill backends and the Alexa APIs.
 #[derive(Debug, clap::Parser)]
 #[command(name = "alexa-gateway", version, about)]
-pub struct Cli {}
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Mock(mock::Args),
+    Token(token::Args),
+}
 
 /// Runs one command to its end.
-pub fn run(_cli: Cli, _environment: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
-    ExitCode::SUCCESS
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a command that failed"
+)]
+pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+    let readable = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let environment = environment.filter_map(readable).collect();
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(args, environment),
+        Command::Check(args) => Ok(check::run(args, environment)),
+        Command::Mock(args) => runtime()
+            .and_then(|runtime| runtime.block_on(mock::run(args, stopped())))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("alexa-gateway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.context("starting the runtime")
+}
+
+/// Completes at SIGTERM or SIGINT.
+async fn stopped() {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
 }

@@ -1,4 +1,5 @@
 //! A gateway between skill backends and the Alexa APIs.
+pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod cache;
@@ -13,5 +14,6 @@ pub mod mock;
 pub mod record;
 pub mod request;
 pub mod route;
+pub mod server;
 pub mod token;
 pub mod upstream;

@@ -10,6 +10,7 @@ pub mod path;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -126,6 +127,15 @@ impl UpstreamUrl {
             authority,
             prefix: String::new(),
         }
+    }
+
+    /// Whether calls leave this host unencrypted.
+    #[must_use]
+    pub fn is_clear_text_off_host(&self) -> bool {
+        let host = self.authority.host().trim_matches(['[', ']']);
+        let is_loopback = |ip: IpAddr| ip.is_loopback();
+        let local = host == "localhost" || host.parse().is_ok_and(is_loopback);
+        self.scheme == Scheme::HTTP && !local
     }
 
     /// The URL of `target` at this upstream.

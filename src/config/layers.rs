@@ -28,7 +28,7 @@ pub struct Sources<'a> {
 /// Where a value was set; in the order in which problems are told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// In the file, at this line.
+    /// In the file, at this line; 0 is the file as a whole.
     Line(String, usize),
     /// In this environment variable.
     Variable(String),
@@ -37,6 +37,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Line(file, 0) => f.write_str(file),
             Self::Line(file, line) => write!(f, "{file}:{line}"),
             Self::Variable(name) => write!(f, "environment {name}"),
         }

@@ -1,0 +1,138 @@
+//! `alexa-gateway serve`: the gateway, until it is told to stop.
+//!
+//! SIGTERM and SIGINT stop it: nothing more is accepted, what is in flight is
+//! finished, and the exit code is 0. A second one ends it at once. SIGHUP or a
+//! changed file reloads the configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::admin::State;
+use crate::config::Config;
+use crate::config::file::{Log, LogFormat};
+use crate::config::layers::Problem;
+use crate::config::reload::Origins;
+use crate::gateway::Gateway;
+use crate::server::Server;
+
+use super::BAD_CONFIGURATION;
+
+/// Serve skills.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// The configuration file; without it, the defaults and the environment.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Serves until a signal stops it. Exits with 64 if the configuration is bad.
+///
+/// # Errors
+/// The gateway cannot be built or an address cannot be bound.
+#[expect(
+    clippy::print_stderr,
+    reason = "there is no log before there is a configuration"
+)]
+pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
+    let origins = Origins {
+        file: args.config,
+        environment,
+    };
+    let config = match origins.load() {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return Ok(ExitCode::from(BAD_CONFIGURATION));
+        }
+    };
+    start_log(&config.file.log);
+    super::runtime()?.block_on(serve(config, origins))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    warn_of_clear_text(&config);
+    let server = Server::start(config).await?;
+    for address in server.addresses() {
+        tracing::info!(%address, "listening for skills");
+    }
+    if let Some(address) = server.admin_address() {
+        tracing::info!(%address, "listening for operators: /-/status, /metrics");
+    }
+    let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
+    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
+    let reason = tokio::select! {
+        reason = stop() => reason,
+        () = reloads => "nothing to wait for",
+    };
+    tracing::info!(reason, "stopping: finishing what is in flight");
+    tokio::select! {
+        closed = server.stop() => match closed {
+            0 => tracing::info!("stopped"),
+            closed => tracing::warn!(connections = closed, "stopped; connections were closed at the drain time-out"),
+        },
+        reason = stop() => tracing::warn!(reason, "stopped at once"),
+    }
+    Ok(())
+}
+
+/// Puts a new configuration in force, or tells all that is wrong with it and
+/// changes nothing.
+fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>) {
+    gateway.metrics().reload(loaded.is_ok());
+    match loaded {
+        Ok(config) => {
+            let needs_restart = config.needs_restart(&gateway.config());
+            warn_of_clear_text(&config);
+            gateway.reconfigure(config);
+            tracing::info!(?needs_restart, "configuration reloaded");
+            state.note_reload(true, Vec::new(), needs_restart);
+        }
+        Err(problems) => {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            for problem in &problems {
+                tracing::error!(problem, "configuration not reloaded");
+            }
+            state.note_reload(false, problems, Vec::new());
+        }
+    }
+}
+
+/// Tokens in the clear are fine on one host and nowhere else.
+fn warn_of_clear_text(config: &Config) {
+    for region in crate::route::Region::ALL {
+        let upstream = config.routes.upstream(region);
+        if upstream.is_clear_text_off_host() {
+            tracing::warn!(%upstream, "tokens go to this upstream in the clear; use https");
+        }
+    }
+}
+
+fn start_log(log: &Log) {
+    // The level was checked with the rest of the configuration.
+    let filter: Targets = log.level.parse().unwrap_or_default();
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match log.format {
+        LogFormat::Pretty => registry.with(tracing_subscriber::fmt::layer()).try_init(),
+        LogFormat::Json => {
+            let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+            registry.with(json).try_init()
+        }
+    };
+    // Only a second subscriber in one process could fail, and then the first logs.
+    started.ok();
+}
