@@ -53,6 +53,10 @@ pub struct Gateway {
 /// How many skills are remembered as contradicting; more are counted unlogged.
 const MAX_CONTRADICTING: usize = 1000;
 
+/// A flight with the same deadline as its waiter lands first, and knows better than
+/// the waiter what it was that took too long.
+const LANDING: Duration = Duration::from_millis(10);
+
 /// What makes two fetches the same: the key, and what may be done with the answer.
 type FlightKey = (CacheKey, Terms);
 
@@ -337,7 +341,7 @@ impl Gateway {
         }
         let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
         let collapsed = waiter.collapsed();
-        let landed = timeout_at(ask.deadline, waiter.landed()).await;
+        let landed = timeout_at(ask.deadline + LANDING, waiter.landed()).await;
         let landed = landed.map_err(|_| {
             let seconds = (ask.deadline - record.started).as_secs_f64();
             Error::new(Kind::Deadline, format!("no answer within {seconds}s"))

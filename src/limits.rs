@@ -7,6 +7,7 @@
 //!
 //! State outlives a reload: [`Limits::reconfigure`] resizes quotas in place.
 
+mod estimate;
 mod lane;
 mod quota;
 pub mod window;

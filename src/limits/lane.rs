@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::estimate::Estimate;
 use super::quota::Quota;
 use super::window::Window;
 use super::{FamilyQuotas, LaneSnapshot, QueueLimits, Refusal, Scope};
@@ -37,8 +38,10 @@ struct State {
     turns: VecDeque<TenantKey>,
     queued: usize,
     next_seq: u64,
-    /// How long answers have taken of late.
-    round_trip: Duration,
+    round_trip: Estimate,
+    /// By how much those who waited were served later than they were told, for
+    /// answers come when they come and timers are coarse.
+    lateness: Estimate,
     /// What was sent before this moment is not known for tenants that are new.
     unknown_before: Option<Instant>,
     /// Idle tenants are forgotten when there are this many.
@@ -53,6 +56,9 @@ struct Tenant {
 
 struct Waiting {
     seq: u64,
+    /// When it was expected to get its turn.
+    expected_at: Instant,
+    deadline: Instant,
     grant: oneshot::Sender<Permit>,
 }
 
@@ -77,7 +83,8 @@ impl Lane {
             turns: VecDeque::new(),
             queued: 0,
             next_seq: 0,
-            round_trip: Duration::ZERO,
+            round_trip: Estimate::default(),
+            lateness: Estimate::default(),
             unknown_before: None,
             sweep_at: SWEEP_FROM,
         };
@@ -104,7 +111,7 @@ impl Lane {
                 permit.waited = asked_at.elapsed();
                 Ok(permit)
             }
-            // The deadline has passed, or the lane has ended.
+            // The turn came too late, the deadline has passed, or the lane has ended.
             _ => Err(self.lock().refusal(&place.tenant, Instant::now())),
         }
     }
@@ -192,7 +199,7 @@ impl Lane {
             region_slots_used: state.region.used(),
             queued: state.queued,
             skills: state.tenants.len(),
-            round_trip_seconds: state.round_trip.as_secs_f64(),
+            round_trip_seconds: state.round_trip.mean().as_secs_f64(),
         }
     }
 
@@ -257,7 +264,8 @@ impl State {
         deadline: Instant,
     ) -> Result<(TenantKey, u64, oneshot::Receiver<Permit>), Refusal> {
         let refusal = self.refusal(&key, now);
-        if now + refusal.wait + self.round_trip > deadline {
+        let expected_at = now + refusal.wait;
+        if expected_at + self.lateness.at_most() + self.round_trip.usual() > deadline {
             return Err(refusal);
         }
         if self.queued >= self.limits.max_queue {
@@ -272,7 +280,12 @@ impl State {
         if tenant.queue.is_empty() {
             self.turns.push_back(key.clone());
         }
-        tenant.queue.push_back(Waiting { seq, grant });
+        tenant.queue.push_back(Waiting {
+            seq,
+            expected_at,
+            deadline,
+            grant,
+        });
         self.next_seq += 1;
         self.queued += 1;
         Ok((key, seq, granted))
@@ -283,7 +296,7 @@ impl State {
         let own = self.tenants.get(key);
         let ahead = own.map_or(0, |tenant| tenant.queue.len());
         let wait = |window: &Window, quota: &Option<Quota>, ahead| match quota {
-            Some(quota) => window.expected(quota, now, ahead, self.round_trip) - now,
+            Some(quota) => window.expected(quota, now, ahead, self.round_trip.mean()) - now,
             None => Duration::ZERO,
         };
         let skill = own.map_or(Duration::ZERO, |own| {
@@ -309,27 +322,41 @@ impl State {
 
     /// Takes the next request out of its queue if all its slots are free.
     fn next_ready(&mut self, now: Instant) -> Option<(TenantKey, oneshot::Sender<Permit>)> {
-        if self.turns.is_empty() || !self.region.has_free(self.quotas.region.as_ref(), now) {
-            return None;
+        loop {
+            let key = self.next_tenant(now)?;
+            let queue = &mut self.tenants.get_mut(&key)?.queue;
+            let waiting = queue.pop_front()?;
+            if !queue.is_empty() {
+                self.turns.push_back(key.clone());
+            }
+            self.queued -= 1;
+            self.lateness
+                .note(now.saturating_duration_since(waiting.expected_at));
+            // A call whose answer would come too late is not made: the request is
+            // told by the end of its channel, and the slot is for the next.
+            if now + self.round_trip.mean() <= waiting.deadline {
+                return Some((key, waiting.grant));
+            }
         }
+    }
+
+    /// Takes out the first turn whose tenant has a free slot, if the region has.
+    fn next_tenant(&mut self, now: Instant) -> Option<TenantKey> {
         let Self {
             turns,
             tenants,
             quotas,
+            region,
             ..
         } = self;
+        if turns.is_empty() || !region.has_free(quotas.region.as_ref(), now) {
+            return None;
+        }
         let turn = turns.iter().position(|key| {
             let tenant = tenants.get_mut(key);
             tenant.is_some_and(|tenant| tenant.window.has_free(quotas.skill.as_ref(), now))
         })?;
-        let key = self.turns.remove(turn)?;
-        let queue = &mut self.tenants.get_mut(&key)?.queue;
-        let waiting = queue.pop_front()?;
-        if !queue.is_empty() {
-            self.turns.push_back(key.clone());
-        }
-        self.queued -= 1;
-        Some((key, waiting.grant))
+        turns.remove(turn)
     }
 
     /// When the next waiting request is known to get its slots. `None` if nobody
@@ -450,13 +477,7 @@ impl Permit {
     /// Ends the permit at the receipt of the answer's head.
     pub(crate) fn answered(self) {
         if let Some(sent_at) = self.sent_at {
-            let sample = sent_at.elapsed();
-            let mut state = self.lane.lock();
-            // The smoothing of RFC 6298: an eighth of each new sample.
-            state.round_trip = match state.round_trip {
-                Duration::ZERO => sample,
-                average => (average * 7 + sample) / 8,
-            };
+            self.lane.lock().round_trip.note(sent_at.elapsed());
         }
     }
 }

@@ -101,24 +101,24 @@ fn kind_of(error: &legacy::Error) -> Kind {
     if !error.is_connect() {
         return Kind::AnswerLost;
     }
-    let mut source = error.source();
-    while let Some(cause) = source {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return Kind::Tls;
+        }
         // The connector has no type for this, only these words.
-        if cause.to_string().starts_with("dns error") {
+        if error.to_string().starts_with("dns error") {
             return Kind::Dns;
         }
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            if io
-                .get_ref()
-                .is_some_and(|inner| inner.is::<rustls::Error>())
-            {
-                return Kind::Tls;
-            }
-            if io.kind() == io::ErrorKind::TimedOut {
-                return Kind::ConnectTimeout;
-            }
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+            return Kind::ConnectTimeout;
         }
-        source = cause.source();
+        // What an io::Error wraps is not its source but what it stands for.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     Kind::Connect
 }

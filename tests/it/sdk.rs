@@ -1,0 +1,1 @@
+//! The official SDKs, with the README's recipes.
