@@ -29,6 +29,16 @@ pub struct WaiterLimits {
     pub max_waiters: usize,
 }
 
+/// What names a flight.
+pub trait Key: Clone + Eq + Hash + Send + 'static {}
+
+impl<K: Clone + Eq + Hash + Send + 'static> Key for K {}
+
+/// What a flight brings, shared by cloning.
+pub trait Outcome: Clone + Send + Sync + 'static {}
+
+impl<T: Clone + Send + Sync + 'static> Outcome for T {}
+
 /// The flights of one process. Cheap to clone; clones share the flights.
 pub struct Flights<K, T> {
     state: Arc<Mutex<State<K, T>>>,
@@ -56,11 +66,7 @@ pub struct Lost;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyWaiters;
 
-impl<K, T> Flights<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Flights<K, T> {
     /// No flights yet.
     #[must_use]
     pub fn new() -> Self {
@@ -190,22 +196,14 @@ impl<K, T> Clone for Flights<K, T> {
     }
 }
 
-impl<K, T> Default for Flights<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Default for Flights<K, T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// One request's place in a flight. Dropping it leaves the flight.
-pub struct Waiter<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+pub struct Waiter<K: Key, T: Outcome> {
     flights: Flights<K, T>,
     key: K,
     id: u64,
@@ -213,11 +211,7 @@ where
     collapsed: bool,
 }
 
-impl<K, T> Waiter<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Waiter<K, T> {
     /// Whether the flight was already in the air.
     #[must_use]
     pub fn collapsed(&self) -> bool {
@@ -234,11 +228,7 @@ where
     }
 }
 
-impl<K, T> Drop for Waiter<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Drop for Waiter<K, T> {
     fn drop(&mut self) {
         self.flights.leave(&self.key, self.id);
     }
@@ -252,11 +242,7 @@ pub struct Interest<K, T> {
     waiting: watch::Receiver<usize>,
 }
 
-impl<K, T> Interest<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Interest<K, T> {
     /// Completes when nobody waits any more; from then on nobody can join, so the
     /// flight may end without having done anything. Cancelling it keeps the
     /// flight joinable.
@@ -286,11 +272,7 @@ where
 }
 
 /// Frees the key, then publishes the outcome, also if there is none.
-struct Landing<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+struct Landing<K: Key, T: Outcome> {
     flights: Flights<K, T>,
     key: K,
     id: u64,
@@ -298,22 +280,14 @@ where
     publish: watch::Sender<Option<T>>,
 }
 
-impl<K, T> Landing<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Landing<K, T> {
     fn land(self, outcome: T) {
         self.flights.remove(&self.key, self.id);
         self.publish.send_replace(Some(outcome));
     }
 }
 
-impl<K, T> Drop for Landing<K, T>
-where
-    K: Clone + Eq + Hash + Send + 'static,
-    T: Clone + Send + Sync + 'static,
-{
+impl<K: Key, T: Outcome> Drop for Landing<K, T> {
     fn drop(&mut self) {
         self.flights.remove(&self.key, self.id);
     }

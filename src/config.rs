@@ -1,6 +1,6 @@
 //! The configuration as it is meant: validated once, then never again.
 //!
-//! [`Config::load`] merges the layers ([`layers`]), reads them ([`file`]) and
+//! [`Config::load`] merges the layers ([`layers`]), reads them ([`mod@file`]) and
 //! turns them into the values that the rooms work with. Every problem is found
 //! before the first is told. A [`Config`] never changes; a reload makes a new one
 //! ([`reload`]).

@@ -6,25 +6,27 @@
 //! and streamed, once. A caller may leave at any point: its place in a queue is
 //! given back, and a flight that others wait for, or that was sent, goes on.
 
+mod flight;
+
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{AGE, HOST, USER_AGENT};
+use http::header::{AGE, CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::Answer;
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
-use crate::cache::key::{CacheKey, KEY_HEADERS};
-use crate::cache::policy::{self, RequestDirectives, Use};
+use crate::cache::key::CacheKey;
+use crate::cache::policy::{RequestDirectives, Use};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Cache, Found, unix_seconds};
-use crate::coalesce::{Flights, Interest, Waiter};
+use crate::cache::{Cache, Found};
+use crate::coalesce::{Flights, Waiter};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::limits::{Family, Limits};
@@ -34,7 +36,8 @@ use crate::request::{self, Caller, REQUEST_ID};
 use crate::route::{Evidence, Region, Route, RouteError, Rule};
 use crate::token::{BearerToken, DigestKey, Hints, SkillId};
 use crate::upstream::client::{Client, TlsError};
-use crate::upstream::{self, Call, Effort, Upstream};
+use crate::upstream::{self, Call, Upstream};
+use flight::{Flight, FlightKey, Landed, Terms};
 
 /// Everything that requests share. Lives behind an `Arc`, for flights outlive
 /// the requests that start them.
@@ -57,33 +60,6 @@ const MAX_CONTRADICTING: usize = 1000;
 /// the waiter what it was that took too long.
 const LANDING: Duration = Duration::from_millis(10);
 
-/// What makes two fetches the same: the key, and what may be done with the answer.
-type FlightKey = (CacheKey, Terms);
-
-/// What the request that starts a flight allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Terms {
-    /// Look in the cache again, store the answer.
-    Cached,
-    /// The request refused what was stored: call, then store.
-    Anew,
-    /// `no-store`: call, and keep nothing.
-    Unstored,
-}
-
-/// The outcome of a flight, shared by all who waited for it.
-#[derive(Clone, Debug)]
-enum Landed {
-    /// Another flight had stored an answer in the meantime.
-    InCache(Arc<Entry>),
-    /// A call was made, or could not be.
-    Called {
-        outcome: Result<Arc<Answer>, Error>,
-        stored: Option<Duration>,
-        effort: Effort,
-    },
-}
-
 /// What a request asks for, once it is known where it goes.
 struct Ask {
     parts: Parts,
@@ -103,8 +79,8 @@ pub enum BuildError {
     Randomness(getrandom::Error),
 }
 
-impl std::fmt::Display for BuildError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => error.fmt(f),
             Self::Randomness(error) => {
@@ -310,7 +286,9 @@ impl Gateway {
         let landed = self.fly(config, &ask, rule, (key, terms), record).await;
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
-            (landed, Some(fallback)) if is_failure(&landed) => Ok(hit(&fallback.entry, record)),
+            (landed, Some(fallback)) if flight::is_failure(&landed) => {
+                Ok(hit(&fallback.entry, record))
+            }
             (Ok(Landed::InCache(entry)), _) => Ok(hit(&entry, record)),
             (Ok(Landed::Called { outcome, .. }), _) => outcome.map(|answer| answer.to_response()),
             (Err(error), _) => Err(error),
@@ -379,11 +357,12 @@ impl Gateway {
     ) {
         let deadline = Instant::now() + config.file.deadline.default;
         // Its terms are `Anew`: what is stored is what it is to replace.
-        if let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) {
-            if !waiter.collapsed() {
-                // Somebody has to wait, or the flight would take itself for abandoned.
-                tokio::spawn(async move { waiter.landed().await.map(drop) });
-            }
+        let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) else {
+            return;
+        };
+        if !waiter.collapsed() {
+            // Somebody has to wait, or the flight would take itself for abandoned.
+            tokio::spawn(async move { waiter.landed().await.map(drop) });
         }
     }
 
@@ -395,16 +374,23 @@ impl Gateway {
         key: FlightKey,
         deadline: Instant,
     ) -> Result<Waiter<FlightKey, Landed>, Error> {
+        let uri = config
+            .routes
+            .upstream(ask.route.region)
+            .join(&ask.route.target);
+        let uri = uri.map_err(|_| Error::new(Kind::BadRequest, UNACCEPTABLE))?;
         let start = |interest| {
             let (gateway, config) = (Arc::clone(self), Arc::clone(config));
-            let (call, rule) = (
-                call(&config, ask, fetch_headers(&ask.parts)),
-                Arc::clone(rule),
-            );
-            let expires_at = ask.hints.expires_at;
+            let flight = Flight {
+                call: call(ask, uri, flight::headers(&ask.parts)),
+                rule: Arc::clone(rule),
+                key,
+                expires_at: ask.hints.expires_at,
+                deadline,
+            };
             async move {
-                gateway
-                    .flight(&config, call, &rule, key, expires_at, deadline, interest)
+                flight
+                    .run(&gateway.cache, &gateway.upstream, &config, interest)
                     .await
             }
         };
@@ -415,80 +401,6 @@ impl Gateway {
             );
             error.retry_after(Duration::from_secs(1))
         })
-    }
-
-    /// One flight: looks again, calls, stores. Runs in a task of its own.
-    #[expect(clippy::too_many_arguments, reason = "a flight owns all that it needs")]
-    async fn flight(
-        &self,
-        config: &Config,
-        call: Result<Call, Error>,
-        rule: &Rule,
-        (key, terms): FlightKey,
-        expires_at: Option<u64>,
-        deadline: Instant,
-        interest: Interest<FlightKey, Landed>,
-    ) -> Landed {
-        if terms == Terms::Cached {
-            // The last flight may have landed after our lookup.
-            let found = self.cache.lookup(&key, &RequestDirectives::default());
-            if let Some(Found {
-                entry,
-                good_for: Use::Fresh,
-            }) = found
-            {
-                return Landed::InCache(entry);
-            }
-        }
-        let call = match call {
-            Ok(call) => call,
-            Err(error) => {
-                return Landed::Called {
-                    outcome: Err(error),
-                    stored: None,
-                    effort: Effort::default(),
-                };
-            }
-        };
-        let (outcome, effort) = self
-            .upstream
-            .fetch(&call, config, deadline, interest.abandoned())
-            .await;
-        let whole = match outcome {
-            Ok(whole) => whole,
-            Err(error) => {
-                return Landed::Called {
-                    outcome: Err(error),
-                    stored: None,
-                    effort,
-                };
-            }
-        };
-        let token_left =
-            expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
-        let lifetime =
-            policy::storable(&rule.freshness, whole.status(), whole.headers(), token_left);
-        let (parts, body) = whole.into_parts();
-        let answer = Arc::new(Answer::new(parts.status, parts.headers, body));
-        let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
-        if let Some(lifetime) = lifetime {
-            let answer = Arc::clone(&answer);
-            let stored_at = Instant::now();
-            self.cache.store(
-                key,
-                Arc::new(Entry {
-                    answer,
-                    stored_at,
-                    lifetime,
-                    expires_at,
-                }),
-            );
-        }
-        Landed::Called {
-            outcome: Ok(answer),
-            stored: lifetime.map(|l| l.fresh),
-            effort,
-        }
     }
 
     /// Passes a request through: any method, streamed, sent once.
@@ -516,12 +428,17 @@ impl Gateway {
         let body = if bodiless {
             let limit = config.file.server.max_discarded_body_bytes;
             request::discard(body, limit, ask.deadline).await?;
-            headers.remove(http::header::CONTENT_LENGTH);
+            headers.remove(CONTENT_LENGTH);
             body::none()
         } else {
             body::stream(body, config.file.passthrough.body_idle_timeout)
         };
-        let call = call(config, &ask, headers)?;
+        let uri = config
+            .routes
+            .upstream(ask.route.region)
+            .join(&ask.route.target);
+        let uri = uri.map_err(|_| Error::new(Kind::BadRequest, UNACCEPTABLE))?;
+        let call = call(&ask, uri, headers);
         let relayed = self
             .upstream
             .relay(&call, config, body, ask.deadline, &mut record.effort)
@@ -571,8 +488,8 @@ impl Gateway {
     }
 }
 
-impl std::fmt::Debug for Gateway {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
             .field("cache", &self.cache)
             .finish_non_exhaustive()
@@ -581,9 +498,7 @@ impl std::fmt::Debug for Gateway {
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// What a fetch tells upstream besides the key's headers and the credentials: who
-/// asks, and for which trace.
-const RELAYED_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+const UNACCEPTABLE: &str = "the path is too long";
 
 fn route(
     config: &Config,
@@ -610,38 +525,16 @@ fn route(
     })
 }
 
-/// The headers of a fetch. Its answer goes to everybody who waits, so nothing
-/// that is not part of the key may change it: one coding, and no preconditions.
-fn fetch_headers(parts: &Parts) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let relayed = RELAYED_HEADERS.map(HeaderName::from_static);
-    for name in KEY_HEADERS.iter().chain(&relayed).chain([&USER_AGENT]) {
-        for value in parts.headers.get_all(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    headers.insert(
-        http::header::ACCEPT_ENCODING,
-        HeaderValue::from_static("identity"),
-    );
-    request::add_via(&mut headers, parts.version);
-    headers
-}
-
-fn call(config: &Config, ask: &Ask, mut headers: HeaderMap) -> Result<Call, Error> {
+fn call(ask: &Ask, uri: Uri, mut headers: HeaderMap) -> Call {
     headers.remove(HOST);
-    let uri = config
-        .routes
-        .upstream(ask.route.region)
-        .join(&ask.route.target);
-    Ok(Call {
+    Call {
         region: ask.route.region,
-        uri: uri.map_err(|_| Error::new(Kind::BadRequest, "the path is not acceptable"))?,
+        uri,
         skill: ask.hints.skill.clone(),
         method: ask.parts.method.clone(),
         headers,
         token: ask.token.clone(),
-    })
+    }
 }
 
 /// Answers with what is stored.
@@ -657,21 +550,4 @@ fn hit(entry: &Entry, record: &mut Record) -> Response<Body> {
         .headers_mut()
         .insert(AGE, entry.age(now).as_secs().into());
     response
-}
-
-/// Whether a stale answer may stand in (RFC 5861 §4).
-fn is_failure(landed: &Result<Landed, Error>) -> bool {
-    match landed {
-        Err(_)
-        | Ok(Landed::Called {
-            outcome: Err(_), ..
-        }) => true,
-        Ok(Landed::Called {
-            outcome: Ok(answer),
-            ..
-        }) => {
-            matches!(answer.status.as_u16(), 500 | 502 | 503 | 504)
-        }
-        Ok(Landed::InCache(_)) => false,
-    }
 }

@@ -1,4 +1,72 @@
 //! A gateway between skill backends and the Alexa APIs.
+//!
+//! A **request** is **routed** to a region; the **cache** answers it if it can;
+//! otherwise it joins a **flight** for the same key; the flight asks **limits** for
+//! a permit and hands it to the **upstream**, which may retry. Around them:
+//! **config** (values, replaced whole) and **error** (every way to say no).
+//!
+//! # Layout
+//!
+//! In reading order; each room has one job.
+//!
+//! | room | job |
+//! |---|---|
+//! | [`gateway`] | the pipeline: the only file that knows the order of the steps |
+//! | [`request`] | what a caller may send; hop-by-hop rules |
+//! | [`token`] | the secret, its digest, its unauthenticated hints |
+//! | [`route`] | which region, which rule, which path (pure) |
+//! | [`cache`] | stored answers: [`cache::key`] and [`cache::policy`] are pure |
+//! | [`coalesce`] | flights: one fetch per key, any number of waiters |
+//! | [`limits`] | quotas, permits, the queue |
+//! | [`upstream`] | the attempt loop; [`upstream::client`] dials, [`upstream::retry`] judges (pure) |
+//! | [`answer`], [`body`] | whole answers; bodies, whole and streamed |
+//! | [`error`] | every way to say no, and the only table of statuses |
+//! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
+//! | [`config`] | layers, the file as written, values as meant, reload |
+//! | [`server`], [`admin`] | listeners and drain; what operators see |
+//! | [`cli`] | one file per subcommand |
+//! | [`mock`], `demo` | a scriptable Alexa; a morning with and without the gateway |
+//!
+//! Who may import whom: `main → cli → server, admin → gateway → {request, route,
+//! cache, coalesce, upstream}`, and `upstream → limits`. Anyone may use config
+//! values, error, metrics, token and the values of `answer` and `body`. `mock` and
+//! `demo` are for trying and testing; nothing that serves skills uses them.
+//!
+//! # The life of a request
+//!
+//! 1. [`server`] accepts the connection and speaks HTTP/1.1 or h2c.
+//! 2. [`gateway`] takes one snapshot of the configuration and starts the record.
+//! 3. [`request`] takes out the token and the gateway's own headers, and drops
+//!    what is for one hop only. *May end in 400.*
+//! 4. [`route`] weighs the evidence for a region and finds the rule. *400, 421.*
+//! 5. No rule, another method, or no token: admitted under the quotas for calls
+//!    that pass through, and streamed, once. Otherwise:
+//! 6. [`cache`] is asked by [`cache::key`]: fresh, and that is the answer; stale
+//!    but allowed, and it is renewed meanwhile. *A hit ends here.*
+//! 7. [`coalesce`]: the request joins the flight for its key or starts it, and
+//!    waits until it lands or its own deadline passes. *504.*
+//! 8. [`upstream`], in the flight's own task: admit, send with the [`limits::Permit`],
+//!    judge, wait, again, all inside the flight's deadline. *429, 502, 503, 504.*
+//! 9. [`cache::policy`] decides whether the answer is stored, and for how long.
+//! 10. [`record`] is counted and logged, once, whatever the end was.
+//!
+//! # What you may touch
+//!
+//! | to change | open |
+//! |---|---|
+//! | which host gets a request | `route.rs` |
+//! | what may be stored, for how long | `cache/policy.rs` |
+//! | what makes two requests the same | `cache/key.rs` |
+//! | when to retry, how long to wait | `upstream/retry.rs` |
+//! | a quota, who goes next | `limits/window.rs`, `limits/lane.rs` |
+//! | a status or an error body | `error.rs` |
+//! | a metric, a field of the log line | `metrics.rs`, `record.rs` |
+//! | a configuration key | `config/default.toml`, `config/file.rs`, `config.rs`, together |
+//! | the order of the steps | `gateway.rs` and the list above, together |
+//!
+//! Time in memory is tokio's, so that tests can pause it; the wall clock is asked
+//! only for HTTP dates and for the expiry of tokens.
+
 pub mod admin;
 pub mod answer;
 pub mod body;

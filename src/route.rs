@@ -7,160 +7,15 @@
 //! whoever asks. Pure: no I/O, no clock.
 
 pub mod path;
+mod region;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use http::Uri;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use serde::{Deserialize, Serialize};
+use http::uri::PathAndQuery;
 
 use path::{BadPath, PathTemplate};
-
-/// One of the three regional deployments of the Alexa APIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Region {
-    /// North America.
-    Na,
-    /// Europe and India.
-    Eu,
-    /// Far East: Japan and Australia.
-    Fe,
-}
-
-impl Region {
-    /// Every region, in the order in which tables list them.
-    pub const ALL: [Self; 3] = [Self::Na, Self::Eu, Self::Fe];
-
-    /// The name used in configuration, paths, logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Na => "na",
-            Self::Eu => "eu",
-            Self::Fe => "fe",
-        }
-    }
-
-    /// The host that Alexa serves the region's APIs from.
-    #[must_use]
-    pub fn host(self) -> &'static str {
-        match self {
-            Self::Na => "api.amazonalexa.com",
-            Self::Eu => "api.eu.amazonalexa.com",
-            Self::Fe => "api.fe.amazonalexa.com",
-        }
-    }
-
-    /// This region's place in a table of one row per region.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
-
-impl FromStr for Region {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let region = Self::ALL.into_iter().find(|region| region.name() == name);
-        region.ok_or_else(|| format!("'{name}' is no region; there are na, eu and fe"))
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Where a region's calls go: a scheme, an authority, and a path prefix that is
-/// empty unless another gateway is the upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamUrl {
-    scheme: Scheme,
-    authority: Authority,
-    prefix: String,
-}
-
-impl UpstreamUrl {
-    /// Reads an upstream such as `https://api.eu.amazonalexa.com`.
-    ///
-    /// # Errors
-    /// Says in words what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|_| format!("'{text}' is not a URL"))?;
-        let parts = uri.into_parts();
-        let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return Err("an upstream is a URL such as https://api.amazonalexa.com".into());
-        };
-        if scheme != Scheme::HTTPS && scheme != Scheme::HTTP {
-            return Err("an upstream's scheme is https or http".into());
-        }
-        if authority.as_str().contains('@') {
-            return Err("an upstream has no user name or password".into());
-        }
-        let target = parts
-            .path_and_query
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
-        if target.query().is_some() {
-            return Err("an upstream has no query".into());
-        }
-        let prefix = target.path().trim_end_matches('/').to_owned();
-        Ok(Self {
-            scheme,
-            authority,
-            prefix,
-        })
-    }
-
-    /// `https://` and the host of a region.
-    #[must_use]
-    pub fn of_host(host: &'static str) -> Self {
-        let (scheme, authority) = (Scheme::HTTPS, Authority::from_static(host));
-        Self {
-            scheme,
-            authority,
-            prefix: String::new(),
-        }
-    }
-
-    /// Whether calls leave this host unencrypted.
-    #[must_use]
-    pub fn is_clear_text_off_host(&self) -> bool {
-        let host = self.authority.host().trim_matches(['[', ']']);
-        let is_loopback = |ip: IpAddr| ip.is_loopback();
-        let local = host == "localhost" || host.parse().is_ok_and(is_loopback);
-        self.scheme == Scheme::HTTP && !local
-    }
-
-    /// The URL of `target` at this upstream.
-    ///
-    /// # Errors
-    /// The prefix and the target together are no valid path.
-    pub fn join(&self, target: &PathAndQuery) -> Result<Uri, http::Error> {
-        let target = if self.prefix.is_empty() {
-            target.clone()
-        } else {
-            PathAndQuery::try_from(format!("{}{target}", self.prefix))?
-        };
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(target)
-            .build()
-    }
-}
-
-impl fmt::Display for UpstreamUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)
-    }
-}
+pub use region::{Region, UpstreamUrl};
 
 /// What a request and its connection say about the region.
 #[derive(Clone, Debug, Default)]
@@ -407,7 +262,7 @@ impl RouteTable {
     fn region_of_upstream(&self, authority: &str) -> Option<Region> {
         let mut named = Region::ALL.into_iter().filter(|&region| {
             let upstream = self.upstream(region);
-            upstream.authority.as_str().eq_ignore_ascii_case(authority)
+            upstream.authority().eq_ignore_ascii_case(authority)
         });
         // One upstream for several regions names none of them.
         named.next().filter(|_| named.next().is_none())
@@ -654,18 +509,5 @@ mod tests {
             .join(&PathAndQuery::from_static("/v2?x"))
             .unwrap();
         assert_eq!(uri, "http://127.0.0.1:9/eu/v2?x");
-    }
-
-    #[test]
-    fn upstreams_that_make_no_sense_are_refused() {
-        for text in [
-            "",
-            "api.amazonalexa.com",
-            "ftp://a",
-            "https://u:p@a",
-            "https://a?b",
-        ] {
-            assert!(UpstreamUrl::parse(text).is_err(), "{text}");
-        }
     }
 }

@@ -4,6 +4,7 @@
 //! finished, and the exit code is 0. A second one ends it at once. SIGHUP or a
 //! changed file reloads the configuration.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -126,12 +127,12 @@ fn start_log(log: &Log) {
     // The level was checked with the rest of the configuration.
     let filter: Targets = log.level.parse().unwrap_or_default();
     let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer();
     let started = match log.format {
-        LogFormat::Pretty => registry.with(tracing_subscriber::fmt::layer()).try_init(),
-        LogFormat::Json => {
-            let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
-            registry.with(json).try_init()
-        }
+        LogFormat::Pretty => registry
+            .with(layer.with_ansi(std::io::stdout().is_terminal()))
+            .try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
     // Only a second subscriber in one process could fail, and then the first logs.
     started.ok();

@@ -1,6 +1,8 @@
 //! What a user can observe, through the front door: a gateway on real sockets
 //! between a client and a fake Alexa. One file per behaviour.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot do fails the test")]
+
 mod support;
 
 mod admin;

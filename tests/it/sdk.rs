@@ -28,6 +28,7 @@ fn run(directory: &Path, program: &str, arguments: &[&str]) {
     );
 }
 
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {

@@ -1,0 +1,169 @@
+//! One flight: looks in the cache again, calls, stores.
+//!
+//! It runs in a task of its own and owns all that it needs, so that whoever
+//! started it may leave. Its outcome is the same for all who wait for it: one
+//! credential, one key, one answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{ACCEPT_ENCODING, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+
+use crate::answer::Answer;
+use crate::cache::entry::Entry;
+use crate::cache::key::{CacheKey, KEY_HEADERS};
+use crate::cache::policy::{self, RequestDirectives, Use};
+use crate::cache::{Cache, Found, unix_seconds};
+use crate::coalesce::Interest;
+use crate::config::Config;
+use crate::error::Error;
+use crate::request;
+use crate::route::Rule;
+use crate::upstream::{Call, Effort, Upstream, Whole};
+
+/// What makes two fetches the same: the key, and what may be done with the answer.
+pub(super) type FlightKey = (CacheKey, Terms);
+
+/// What the request that starts a flight allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Terms {
+    /// Look in the cache again, store the answer.
+    Cached,
+    /// The request refused what was stored: call, then store.
+    Anew,
+    /// `no-store`: call, and keep nothing.
+    Unstored,
+}
+
+/// The outcome of a flight.
+#[derive(Clone, Debug)]
+pub(super) enum Landed {
+    /// Another flight had stored an answer in the meantime.
+    InCache(Arc<Entry>),
+    /// A call was made, or could not be.
+    Called {
+        outcome: Result<Arc<Answer>, Error>,
+        /// For how long the answer is fresh in the cache, if it was stored.
+        stored: Option<Duration>,
+        effort: Effort,
+    },
+}
+
+/// Whether a stale answer may stand in (RFC 5861 §4).
+pub(super) fn is_failure(landed: &Result<Landed, Error>) -> bool {
+    match landed {
+        Err(_)
+        | Ok(Landed::Called {
+            outcome: Err(_), ..
+        }) => true,
+        Ok(Landed::Called {
+            outcome: Ok(answer),
+            ..
+        }) => {
+            matches!(answer.status.as_u16(), 500 | 502 | 503 | 504)
+        }
+        Ok(Landed::InCache(_)) => false,
+    }
+}
+
+/// A flight about to start.
+pub(super) struct Flight {
+    pub(super) call: Call,
+    pub(super) rule: Arc<Rule>,
+    pub(super) key: FlightKey,
+    /// When the token expires, in seconds since the Unix epoch.
+    pub(super) expires_at: Option<u64>,
+    /// Its own, whatever its waiters' are.
+    pub(super) deadline: Instant,
+}
+
+impl Flight {
+    /// Flies. Ends early if all waiters have left before anything was sent.
+    pub(super) async fn run(
+        self,
+        cache: &Cache,
+        upstream: &Upstream,
+        config: &Config,
+        interest: Interest<FlightKey, Landed>,
+    ) -> Landed {
+        let (key, terms) = self.key;
+        if terms == Terms::Cached {
+            // The last flight may have landed after our request had looked.
+            let found = cache.lookup(&key, &RequestDirectives::default());
+            if let Some(Found {
+                entry,
+                good_for: Use::Fresh,
+            }) = found
+            {
+                return Landed::InCache(entry);
+            }
+        }
+        let fetch = upstream.fetch(&self.call, config, self.deadline, interest.abandoned());
+        let (outcome, effort) = fetch.await;
+        match outcome {
+            Ok(whole) => {
+                let (answer, stored) = self.keep(whole, cache);
+                Landed::Called {
+                    outcome: Ok(answer),
+                    stored,
+                    effort,
+                }
+            }
+            Err(error) => Landed::Called {
+                outcome: Err(error),
+                stored: None,
+                effort,
+            },
+        }
+    }
+
+    /// Stores an answer if it may be, and tells for how long it is fresh.
+    fn keep(&self, whole: Whole, cache: &Cache) -> (Arc<Answer>, Option<Duration>) {
+        let (key, terms) = self.key;
+        let expires_at = self.expires_at;
+        let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
+        let (parts, body) = whole.into_parts();
+        let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
+        let answer = Arc::new(Answer::new(parts.status, parts.headers, body));
+        let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
+        if let Some(lifetime) = lifetime {
+            let (answer, stored_at) = (Arc::clone(&answer), Instant::now());
+            cache.store(
+                key,
+                Arc::new(Entry {
+                    answer,
+                    stored_at,
+                    lifetime,
+                    expires_at,
+                }),
+            );
+        }
+        (answer, lifetime.map(|lifetime| lifetime.fresh))
+    }
+}
+
+/// What a flight tells upstream besides the key's headers and the credentials.
+const RELAYED_HEADERS: [HeaderName; 4] = [
+    USER_AGENT,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
+
+/// The headers of a flight's call. Its answer goes to everybody who waits, so
+/// nothing that is not part of the key may change it: one coding, and no
+/// preconditions.
+pub(super) fn headers(parts: &Parts) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in KEY_HEADERS.iter().chain(&RELAYED_HEADERS) {
+        for value in parts.headers.get_all(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    request::add_via(&mut headers, parts.version);
+    headers
+}
