@@ -265,7 +265,8 @@ impl State {
     ) -> Result<(TenantKey, u64, oneshot::Receiver<Permit>), Refusal> {
         let refusal = self.refusal(&key, now);
         let expected_at = now + refusal.wait;
-        if expected_at + self.lateness.at_most() + self.round_trip.usual() > deadline {
+        let slack = self.lateness.at_most().max(LEAST_SLACK);
+        if expected_at + slack + self.round_trip.usual() > deadline {
             return Err(refusal);
         }
         if self.queued >= self.limits.max_queue {
@@ -334,7 +335,7 @@ impl State {
                 .note(now.saturating_duration_since(waiting.expected_at));
             // A call whose answer would come too late is not made: the request is
             // told by the end of its channel, and the slot is for the next.
-            if now + self.round_trip.mean() <= waiting.deadline {
+            if now + self.round_trip.usual() <= waiting.deadline {
                 return Some((key, waiting.grant));
             }
         }
@@ -501,6 +502,9 @@ impl std::fmt::Debug for Permit {
             .finish_non_exhaustive()
     }
 }
+
+/// How much later than expected a turn may come on a busy machine.
+const LEAST_SLACK: Duration = Duration::from_millis(20);
 
 /// Below this many tenants nobody looks for idle ones.
 const SWEEP_FROM: usize = 1024;
