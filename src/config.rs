@@ -9,25 +9,17 @@ pub mod duration;
 pub mod file;
 pub mod layers;
 pub mod reload;
+mod validate;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Capacity;
-use crate::cache::policy::Freshness;
 use crate::coalesce::WaiterLimits;
-use crate::limits::Quota;
-use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits};
-use crate::route::path::PathTemplate;
-use crate::route::{Region, RouteTable, Rule, UpstreamUrl};
-use file::{ConfigFile, Quotas};
+use crate::limits::LimitsConfig;
+use crate::route::RouteTable;
+use file::ConfigFile;
 use layers::{Layers, Problem, Sources};
-
-/// Alexa waits about so long for a skill's whole answer.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(8);
-
-/// A slot is remembered one by one, so that is how many there may be.
-const MOST_SLOTS: u32 = 100_000;
+use validate::Check;
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
@@ -118,213 +110,10 @@ fn pool(file: &ConfigFile) -> (Duration, usize) {
     )
 }
 
-/// Collects what is wrong while values get their meaning.
-struct Check {
-    layers: Layers,
-    problems: Vec<Problem>,
-}
-
-impl Check {
-    fn problem(&mut self, path: &str, message: impl Into<String>) {
-        let origin = self.layers.origin(path).cloned();
-        self.problems.push(Problem {
-            origin,
-            path: path.to_owned(),
-            message: message.into(),
-        });
-    }
-
-    fn ensure(&mut self, holds: bool, path: &str, message: &str) {
-        if !holds {
-            self.problem(path, message);
-        }
-    }
-
-    fn routes(&mut self, file: &ConfigFile) -> RouteTable {
-        let upstreams = Region::ALL.map(|region| {
-            let text = &file.regions.get(region).upstream;
-            UpstreamUrl::parse(text).unwrap_or_else(|why| {
-                self.problem(&format!("regions.{region}.upstream"), why);
-                UpstreamUrl::of_host(region.host())
-            })
-        });
-        let mut aliases: Vec<(String, Region)> = Vec::new();
-        for region in Region::ALL {
-            for (n, alias) in file.regions.get(region).aliases.iter().enumerate() {
-                let path = format!("regions.{region}.aliases[{n}]");
-                let is_host = !alias.is_empty()
-                    && alias
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
-                self.ensure(
-                    is_host,
-                    &path,
-                    "an alias is a host name without scheme or port",
-                );
-                let taken = |other: &str| alias.eq_ignore_ascii_case(other);
-                let elsewhere = aliases
-                    .iter()
-                    .any(|(other, of)| taken(other) && *of != region)
-                    || Region::ALL
-                        .iter()
-                        .any(|other| *other != region && taken(other.host()));
-                self.ensure(!elsewhere, &path, "this host already names another region");
-                aliases.push((alias.clone(), region));
-            }
-        }
-        let rules = self.rules(file);
-        RouteTable::new(upstreams, aliases, file.routing.default_region, rules)
-    }
-
-    fn rules(&mut self, file: &ConfigFile) -> Vec<Arc<Rule>> {
-        let cache = &file.cache;
-        let mut rules = Vec::new();
-        for (name, template) in &cache.templates {
-            let path = match PathTemplate::parse(&template.path) {
-                Ok(path) => path,
-                Err(why) => {
-                    self.problem(&format!("cache.templates.{name}.path"), why);
-                    continue;
-                }
-            };
-            if !template.enabled {
-                continue;
-            }
-            rules.push(Arc::new(Rule {
-                name: name.clone(),
-                template: path,
-                freshness: Freshness {
-                    ttl: template.ttl.unwrap_or(cache.ttl),
-                    no_content_ttl: cache.no_content_ttl,
-                    expiry_margin: cache.expiry_margin,
-                    respect_no_store: cache.respect_no_store,
-                    stale_while_revalidate: template
-                        .stale_while_revalidate
-                        .unwrap_or(cache.stale_while_revalidate),
-                    stale_if_error: template.stale_if_error.unwrap_or(cache.stale_if_error),
-                },
-            }));
-        }
-        rules
-    }
-
-    fn limits(&mut self, file: &ConfigFile) -> LimitsConfig {
-        let limits = &file.limits;
-        let mut family = |name: &str, quotas: &Quotas| FamilyQuotas {
-            region: self.quota(&format!("limits.{name}.region"), quotas.region),
-            skill: self.quota(&format!("limits.{name}.skill"), quotas.skill),
-        };
-        LimitsConfig {
-            profile: family("profile", &limits.profile),
-            passthrough: family("passthrough", &limits.passthrough),
-            queue: QueueLimits {
-                max_queue: limits.max_queue,
-                max_skills: limits.max_skills,
-            },
-        }
-    }
-
-    fn quota(&mut self, path: &str, quota: Option<Quota>) -> Option<Quota> {
-        if let Some(quota) = quota {
-            let requests = format!("{path}.requests");
-            self.ensure(
-                quota.requests.get() <= MOST_SLOTS,
-                &requests,
-                "at most 100000; use a shorter window",
-            );
-            self.positive(&format!("{path}.per"), quota.per);
-            let short = quota.per <= Duration::from_secs(3600);
-            self.ensure(short, &format!("{path}.per"), "at most 1h");
-        }
-        quota
-    }
-
-    fn ranges(&mut self, file: &ConfigFile) {
-        let server = &file.server;
-        self.ensure(
-            !server.listeners.is_empty(),
-            "server.listeners",
-            "at least one address is needed",
-        );
-        self.positive("server.request_head_timeout", server.request_head_timeout);
-        self.positive("server.idle_timeout", server.idle_timeout);
-        let deadline = &file.deadline;
-        self.positive("deadline.default", deadline.default);
-        self.ensure(
-            deadline.default <= deadline.max,
-            "deadline.default",
-            "at most deadline.max",
-        );
-        let within = deadline.max <= LONGEST_DEADLINE;
-        self.ensure(
-            within,
-            "deadline.max",
-            "at most 8s, after which Alexa gives up",
-        );
-        self.ensure(
-            file.cache.max_bytes > 0,
-            "cache.max_bytes",
-            "at least 1; use ttl = \"0s\" to store nothing",
-        );
-        self.ensure(
-            file.cache.max_entries > 0,
-            "cache.max_entries",
-            "at least 1; use ttl = \"0s\" to store nothing",
-        );
-        self.ensure(
-            file.coalesce.max_waiters_per_key > 0,
-            "coalesce.max_waiters_per_key",
-            "at least 1",
-        );
-        self.ensure(
-            file.coalesce.max_waiters > 0,
-            "coalesce.max_waiters",
-            "at least 1",
-        );
-        self.ensure(
-            file.limits.max_skills > 0,
-            "limits.max_skills",
-            "at least 1",
-        );
-        let upstream = &file.upstream;
-        self.positive("upstream.connect_timeout", upstream.connect_timeout);
-        self.positive("upstream.answer_timeout", upstream.answer_timeout);
-        self.positive("upstream.pool_idle_timeout", upstream.pool_idle_timeout);
-        self.ensure(
-            file.retry.max_attempts.get() <= 10,
-            "retry.max_attempts",
-            "at most 10",
-        );
-        self.positive("retry.base_backoff", file.retry.base_backoff);
-        let ordered = file.retry.base_backoff <= file.retry.max_backoff;
-        self.ensure(ordered, "retry.base_backoff", "at most retry.max_backoff");
-        self.positive(
-            "passthrough.answer_timeout",
-            file.passthrough.answer_timeout,
-        );
-        self.positive(
-            "passthrough.body_idle_timeout",
-            file.passthrough.body_idle_timeout,
-        );
-        let filter = file
-            .log
-            .level
-            .parse::<tracing_subscriber::filter::Targets>();
-        self.ensure(
-            filter.is_ok(),
-            "log.level",
-            "not a level (error, warn, info, debug, trace) or a list of target=level",
-        );
-    }
-
-    fn positive(&mut self, path: &str, duration: Duration) {
-        self.ensure(!duration.is_zero(), path, "must be more than zero");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::Region;
 
     fn load(text: &str) -> Result<Config, Vec<String>> {
         let sources = Sources {

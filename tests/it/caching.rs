@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::support::alexa::{FakeAlexa, empty, full, json};
 use crate::support::gateway::TestGateway;
-use crate::support::{NAME, token};
+use crate::support::{NAME, eventually, token};
 
 /// An Alexa that numbers its answers.
 async fn counting() -> FakeAlexa {
@@ -352,4 +352,31 @@ async fn a_stale_answer_stands_in_where_the_operator_allows_it() {
         assert_eq!(reply.json()["name"], "old");
     }
     assert!(alexa.count() > 1, "upstream was asked again");
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_given_at_once_and_renewed_meanwhile() {
+    let alexa = counting().await;
+    let config = format!(
+        "[cache.templates.person_name]\nttl = '1ms'\nstale_while_revalidate = '1h'\n{}",
+        alexa.config()
+    );
+    let gateway = TestGateway::start(&config).await;
+    let (client, token) = (gateway.client(), token(Region::Na));
+    client
+        .get(NAME)
+        .token(&token)
+        .send()
+        .await
+        .expect_forwarded("miss");
+    // Sooner or later the millisecond is over, and never does anybody wait.
+    while alexa.count() == 1 {
+        client.get(NAME).token(&token).send().await.expect_hit();
+    }
+    eventually("the renewed answer is there", || {
+        gateway.gateway().flights() == (0, 0)
+    })
+    .await;
+    let renewed = client.get(NAME).token(&token).send().await.expect_hit();
+    assert_ne!(renewed.json()["name"], "call 0");
 }

@@ -1,0 +1,258 @@
+//! From values as written to values as meant, and every problem on the way.
+//!
+//! Each method answers something usable even for a bad value, so that the search
+//! goes on; the problems decide whether the result is used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing_subscriber::filter::Targets;
+
+use super::file::{ConfigFile, Quotas};
+use super::layers::{Layers, Problem};
+use crate::cache::policy::Freshness;
+use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits, Quota};
+use crate::route::path::PathTemplate;
+use crate::route::{Region, RouteTable, Rule, UpstreamUrl};
+
+/// Alexa waits about so long for a skill's whole answer.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(8);
+
+/// Longer than any time-out or freshness that makes sense here.
+const LONGEST_SPAN: Duration = Duration::from_secs(24 * 3600);
+
+/// A slot is remembered one by one, so that is how many there may be.
+const MOST_SLOTS: u32 = 100_000;
+
+/// Collects what is wrong while values get their meaning.
+pub(super) struct Check {
+    pub(super) layers: Layers,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Check {
+    fn problem(&mut self, path: &str, message: impl Into<String>) {
+        let origin = self.layers.origin(path).cloned();
+        self.problems.push(Problem {
+            origin,
+            path: path.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    fn ensure(&mut self, holds: bool, path: &str, message: &str) {
+        if !holds {
+            self.problem(path, message);
+        }
+    }
+
+    pub(super) fn routes(&mut self, file: &ConfigFile) -> RouteTable {
+        let upstreams = Region::ALL.map(|region| {
+            let text = &file.regions.get(region).upstream;
+            UpstreamUrl::parse(text).unwrap_or_else(|why| {
+                self.problem(&format!("regions.{region}.upstream"), why);
+                UpstreamUrl::of_host(region.host())
+            })
+        });
+        let mut aliases: Vec<(String, Region)> = Vec::new();
+        for region in Region::ALL {
+            for (n, alias) in file.regions.get(region).aliases.iter().enumerate() {
+                let path = format!("regions.{region}.aliases[{n}]");
+                let is_host = !alias.is_empty()
+                    && alias
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+                self.ensure(
+                    is_host,
+                    &path,
+                    "an alias is a host name without scheme or port",
+                );
+                let taken = |other: &str| alias.eq_ignore_ascii_case(other);
+                let elsewhere = aliases
+                    .iter()
+                    .any(|(other, of)| taken(other) && *of != region)
+                    || Region::ALL
+                        .iter()
+                        .any(|other| *other != region && taken(other.host()));
+                self.ensure(!elsewhere, &path, "this host already names another region");
+                aliases.push((alias.clone(), region));
+            }
+        }
+        let rules = self.rules(file);
+        RouteTable::new(upstreams, aliases, file.routing.default_region, rules)
+    }
+
+    fn rules(&mut self, file: &ConfigFile) -> Vec<Arc<Rule>> {
+        let cache = &file.cache;
+        let mut rules = Vec::new();
+        for (name, template) in &cache.templates {
+            let path = match PathTemplate::parse(&template.path) {
+                Ok(path) => path,
+                Err(why) => {
+                    self.problem(&format!("cache.templates.{name}.path"), why);
+                    continue;
+                }
+            };
+            if !template.enabled {
+                continue;
+            }
+            rules.push(Arc::new(Rule {
+                name: name.clone(),
+                template: path,
+                freshness: Freshness {
+                    ttl: template.ttl.unwrap_or(cache.ttl),
+                    no_content_ttl: cache.no_content_ttl,
+                    expiry_margin: cache.expiry_margin,
+                    respect_no_store: cache.respect_no_store,
+                    stale_while_revalidate: template
+                        .stale_while_revalidate
+                        .unwrap_or(cache.stale_while_revalidate),
+                    stale_if_error: template.stale_if_error.unwrap_or(cache.stale_if_error),
+                },
+            }));
+        }
+        rules
+    }
+
+    pub(super) fn limits(&mut self, file: &ConfigFile) -> LimitsConfig {
+        let limits = &file.limits;
+        let mut family = |name: &str, quotas: &Quotas| FamilyQuotas {
+            region: self.quota(&format!("limits.{name}.region"), quotas.region),
+            skill: self.quota(&format!("limits.{name}.skill"), quotas.skill),
+        };
+        LimitsConfig {
+            profile: family("profile", &limits.profile),
+            passthrough: family("passthrough", &limits.passthrough),
+            queue: QueueLimits {
+                max_queue: limits.max_queue,
+                max_skills: limits.max_skills,
+            },
+        }
+    }
+
+    fn quota(&mut self, path: &str, quota: Option<Quota>) -> Option<Quota> {
+        if let Some(quota) = quota {
+            let requests = format!("{path}.requests");
+            self.ensure(
+                quota.requests.get() <= MOST_SLOTS,
+                &requests,
+                "at most 100000; use a shorter window",
+            );
+            self.positive(&format!("{path}.per"), quota.per);
+            let short = quota.per <= Duration::from_secs(3600);
+            self.ensure(short, &format!("{path}.per"), "at most 1h");
+        }
+        quota
+    }
+
+    pub(super) fn ranges(&mut self, file: &ConfigFile) {
+        self.spans(file);
+        let (deadline, cache, coalesce) = (&file.deadline, &file.cache, &file.coalesce);
+        let to_store_nothing = "at least 1; use ttl = \"0s\" to store nothing";
+        let ordered = file.retry.base_backoff <= file.retry.max_backoff;
+        let filter: Result<Targets, _> = file.log.level.parse();
+        for (holds, path, message) in [
+            (
+                !file.server.listeners.is_empty(),
+                "server.listeners",
+                "needs at least one address",
+            ),
+            (
+                deadline.default <= deadline.max,
+                "deadline.default",
+                "at most deadline.max",
+            ),
+            (
+                deadline.max <= LONGEST_DEADLINE,
+                "deadline.max",
+                "at most 8s: Alexa gives up then",
+            ),
+            (cache.max_bytes > 0, "cache.max_bytes", to_store_nothing),
+            (cache.max_entries > 0, "cache.max_entries", to_store_nothing),
+            (
+                coalesce.max_waiters_per_key > 0,
+                "coalesce.max_waiters_per_key",
+                "at least 1",
+            ),
+            (
+                coalesce.max_waiters > 0,
+                "coalesce.max_waiters",
+                "at least 1",
+            ),
+            (
+                file.limits.max_skills > 0,
+                "limits.max_skills",
+                "at least 1",
+            ),
+            (
+                file.retry.max_attempts.get() <= 10,
+                "retry.max_attempts",
+                "at most 10",
+            ),
+            (ordered, "retry.base_backoff", "at most retry.max_backoff"),
+            (
+                filter.is_ok(),
+                "log.level",
+                "error, warn, info, debug, trace, or target=level,...",
+            ),
+        ] {
+            self.ensure(holds, path, message);
+        }
+    }
+
+    /// Every duration that is not judged elsewhere: those that must be more than
+    /// zero, and those that may be zero. A day is more than anybody means.
+    fn spans(&mut self, file: &ConfigFile) {
+        let (server, upstream, cache) = (&file.server, &file.upstream, &file.cache);
+        let positive = [
+            ("server.request_head_timeout", server.request_head_timeout),
+            ("server.idle_timeout", server.idle_timeout),
+            ("deadline.default", file.deadline.default),
+            ("upstream.connect_timeout", upstream.connect_timeout),
+            ("upstream.answer_timeout", upstream.answer_timeout),
+            ("upstream.pool_idle_timeout", upstream.pool_idle_timeout),
+            ("retry.base_backoff", file.retry.base_backoff),
+            (
+                "passthrough.answer_timeout",
+                file.passthrough.answer_timeout,
+            ),
+            (
+                "passthrough.body_idle_timeout",
+                file.passthrough.body_idle_timeout,
+            ),
+        ];
+        let any = [
+            ("server.drain_timeout", server.drain_timeout),
+            ("cache.ttl", cache.ttl),
+            ("cache.no_content_ttl", cache.no_content_ttl),
+            ("cache.expiry_margin", cache.expiry_margin),
+            ("cache.stale_while_revalidate", cache.stale_while_revalidate),
+            ("cache.stale_if_error", cache.stale_if_error),
+            ("retry.max_backoff", file.retry.max_backoff),
+        ];
+        for (path, span) in positive {
+            self.positive(path, span);
+        }
+        for (path, span) in positive.into_iter().chain(any) {
+            self.ensure(span <= LONGEST_SPAN, path, "at most 24h");
+        }
+        for (name, template) in &cache.templates {
+            for (key, span) in [
+                ("ttl", template.ttl),
+                ("stale_while_revalidate", template.stale_while_revalidate),
+                ("stale_if_error", template.stale_if_error),
+            ] {
+                let path = format!("cache.templates.{name}.{key}");
+                self.ensure(
+                    span.unwrap_or_default() <= LONGEST_SPAN,
+                    &path,
+                    "at most 24h",
+                );
+            }
+        }
+    }
+
+    fn positive(&mut self, path: &str, duration: Duration) {
+        self.ensure(!duration.is_zero(), path, "must be more than zero");
+    }
+}
