@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Either, Full};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 /// Why a stream broke.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -24,31 +24,85 @@ pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Either::Left(Full::new(bytes.into()))
 }
 
-/// No body, ended already; for where a stream might have been.
+/// No body, for where a stream might have been.
 #[must_use]
-pub fn none() -> (Body, oneshot::Receiver<()>) {
-    (whole(Bytes::new()), oneshot::channel().1)
+pub fn none() -> (Body, Progress) {
+    (
+        whole(Bytes::new()),
+        Progress(watch::channel(Flow::Moved(Instant::now())).1),
+    )
 }
 
 /// A stream that is relayed frame by frame, trailers included, no faster than it
-/// is read, and that fails when its source stalls for `idle_timeout`. The
-/// receiver completes when the stream has ended, in any way.
-pub fn stream<B>(source: B, idle_timeout: Duration) -> (Body, oneshot::Receiver<()>)
+/// is read, and that fails when its source stalls for `idle_timeout`. How it fares
+/// can be watched from outside.
+pub fn stream<B>(source: B, idle_timeout: Duration) -> (Body, Progress)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let (ended, has_ended) = oneshot::channel();
+    let (flow, progress) = watch::channel(Flow::Moved(Instant::now()));
     let timer = Box::pin(sleep(idle_timeout));
-    let ended = Some(ended).filter(|_| !source.is_end_stream());
     let body = Guarded {
         source,
         idle_timeout,
         timer,
         waiting: false,
-        ended,
+        flow,
     };
-    (Either::Right(body.boxed_unsync()), has_ended)
+    (Either::Right(body.boxed_unsync()), Progress(progress))
+}
+
+/// What a stream did last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It gave a piece, or its end, at this moment.
+    Moved(Instant),
+    /// Its source failed.
+    Broke,
+    /// Its source had nothing for too long.
+    Stalled,
+}
+
+/// How a stream fares.
+#[derive(Debug)]
+pub struct Progress(watch::Receiver<Flow>);
+
+/// What is wrong with the source of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It broke off, or said something that is no body.
+    Broke,
+    /// It had nothing for too long.
+    Stalled,
+}
+
+impl Progress {
+    /// Completes when nothing has been taken out of the stream for `patience`,
+    /// because it has ended or because nobody reads it.
+    pub async fn still_for(&mut self, patience: Duration) {
+        loop {
+            let Flow::Moved(last) = *self.0.borrow_and_update() else {
+                return;
+            };
+            match timeout_at(last + patience, self.0.changed()).await {
+                Ok(Ok(())) => {}
+                // The stream is gone; what it did last still counts.
+                Ok(Err(_)) => return sleep_until(last + patience).await,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What is wrong with the source, if anything.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        match *self.0.borrow() {
+            Flow::Moved(_) => None,
+            Flow::Broke => Some(Fault::Broke),
+            Flow::Stalled => Some(Fault::Stalled),
+        }
+    }
 }
 
 /// A stream that may not stall.
@@ -59,7 +113,7 @@ struct Guarded<B> {
     /// The source was asked and had nothing; a reader that does not ask is not
     /// the source's fault.
     waiting: bool,
-    ended: Option<oneshot::Sender<()>>,
+    flow: watch::Sender<Flow>,
 }
 
 impl<B> HttpBody for Guarded<B>
@@ -77,9 +131,12 @@ where
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.source).poll_frame(cx) {
             this.waiting = false;
-            if frame.is_none() || this.source.is_end_stream() {
-                this.ended.take();
-            }
+            let broke = matches!(frame, Some(Err(_)));
+            this.flow.send_replace(if broke {
+                Flow::Broke
+            } else {
+                Flow::Moved(Instant::now())
+            });
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         if !this.waiting {
@@ -89,7 +146,7 @@ where
                 .reset(Instant::now() + this.idle_timeout);
         }
         ready!(this.timer.as_mut().poll(cx));
-        this.ended.take();
+        this.flow.send_replace(Flow::Stalled);
         let stalled = format!("no data for {}s", this.idle_timeout.as_secs_f64());
         Poll::Ready(Some(Err(stalled.into())))
     }
@@ -125,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stalled_source_fails_the_stream() {
         let (send, receive) = mpsc::channel(1);
-        let (mut body, ended) = stream(Channel(receive), Duration::from_secs(5));
+        let (mut body, progress) = stream(Channel(receive), Duration::from_secs(5));
         send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
             .await
             .unwrap();
@@ -133,13 +190,13 @@ mod tests {
         let before = Instant::now();
         assert!(body.frame().await.unwrap().is_err());
         assert_eq!(before.elapsed().as_secs(), 5);
-        assert!(ended.await.is_err(), "the sender is dropped at the end");
+        assert_eq!(progress.fault(), Some(Fault::Stalled));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not_a_stalled_source() {
         let (send, receive) = mpsc::channel(4);
-        let (mut body, _ended) = stream(Channel(receive), Duration::from_secs(5));
+        let (mut body, _) = stream(Channel(receive), Duration::from_secs(5));
         for _ in 0..3 {
             send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
                 .await
@@ -154,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn trailers_are_relayed() {
         let (send, receive) = mpsc::channel(2);
-        let (mut body, _ended) = stream(Channel(receive), Duration::from_secs(5));
+        let (mut body, _) = stream(Channel(receive), Duration::from_secs(5));
         send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
             .await
             .unwrap();
@@ -163,5 +220,26 @@ mod tests {
             .unwrap();
         assert!(body.frame().await.unwrap().unwrap().is_data());
         assert!(body.frame().await.unwrap().unwrap().is_trailers());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_is_noticed_and_so_is_its_end() {
+        let second = Duration::from_secs(1);
+        let (send, receive) = mpsc::channel(4);
+        let (mut body, mut progress) = stream(Channel(receive), 60 * second);
+        let start = Instant::now();
+        for n in 1..=3 {
+            tokio::time::advance(second).await;
+            send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
+                .await
+                .unwrap();
+            assert!(body.frame().await.unwrap().is_ok(), "{n}");
+        }
+        progress.still_for(5 * second).await;
+        assert_eq!(start.elapsed(), 8 * second);
+        drop(body);
+        progress.still_for(6 * second).await;
+        assert_eq!(start.elapsed(), 9 * second);
+        assert_eq!(progress.fault(), None);
     }
 }

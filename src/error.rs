@@ -7,7 +7,7 @@
 //!
 //! | kind | status | `Proxy-Status` error | counted as |
 //! |---|---|---|---|
-//! | the request is not acceptable | 400, 413, 421 | `http_request_error` | `bad_request`, … |
+//! | the request is not acceptable | 400, 408, 413, 421, 501 | `http_request_error` | `bad_request`, … |
 //! | it was not sent: quota, queue, waiters | 429, 503 | `proxy_internal_response` | `quota`, … |
 //! | Alexa could not be reached | 502, 504 | `connection_refused`, … | `connect`, … |
 //! | Alexa's answer was lost, late, or too large | 502, 504 | `http_response_…` | `answer_lost`, … |
@@ -17,7 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 /// `Proxy-Status` (RFC 9209).
@@ -30,6 +30,10 @@ pub enum Kind {
     BadRequest,
     /// The request has a body where none belongs, and it is too large to drop.
     BodyTooLarge,
+    /// The request's body did not come in time.
+    RequestTimeout,
+    /// The request asks for something that a gateway need not do.
+    NotImplemented,
     /// The request names a host outside the region table.
     Misdirected,
     /// `only-if-cached`, and nothing usable is stored.
@@ -50,6 +54,8 @@ pub enum Kind {
     Tls,
     /// The connection broke before the whole answer was there.
     AnswerLost,
+    /// The answer is none that HTTP allows here.
+    BadAnswer,
     /// The answer is larger than the gateway keeps whole.
     AnswerTooLarge,
     /// No whole answer in time.
@@ -64,9 +70,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::NotImplemented,
         Self::Misdirected,
         Self::NotCached,
         Self::Quota,
@@ -77,6 +85,7 @@ impl Kind {
         Self::ConnectTimeout,
         Self::Tls,
         Self::AnswerLost,
+        Self::BadAnswer,
         Self::AnswerTooLarge,
         Self::AnswerTimeout,
         Self::Deadline,
@@ -90,6 +99,8 @@ impl Kind {
         match self {
             Self::BadRequest => ("bad_request", S::BAD_REQUEST, "http_request_error"),
             Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "http_request_error"),
+            Self::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "http_request_error"),
+            Self::NotImplemented => ("not_implemented", S::NOT_IMPLEMENTED, "http_request_error"),
             Self::Misdirected => ("misdirected", S::MISDIRECTED_REQUEST, "http_request_error"),
             Self::NotCached => ("not_cached", S::GATEWAY_TIMEOUT, "proxy_internal_response"),
             Self::Quota => ("quota", S::TOO_MANY_REQUESTS, "proxy_internal_response"),
@@ -108,6 +119,7 @@ impl Kind {
             Self::ConnectTimeout => ("connect_timeout", S::GATEWAY_TIMEOUT, "connection_timeout"),
             Self::Tls => ("tls", S::BAD_GATEWAY, "tls_protocol_error"),
             Self::AnswerLost => ("answer_lost", S::BAD_GATEWAY, "http_response_incomplete"),
+            Self::BadAnswer => ("bad_answer", S::BAD_GATEWAY, "http_protocol_error"),
             Self::AnswerTooLarge => (
                 "answer_too_large",
                 S::BAD_GATEWAY,
@@ -132,6 +144,15 @@ impl Kind {
     #[must_use]
     pub fn label(self) -> &'static str {
         self.row().0
+    }
+
+    /// Whether the request was refused without a call being tried.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::Quota | Self::QueueFull | Self::TooManyWaiters | Self::Abandoned
+        )
     }
 
     /// The status that a client sees.
@@ -187,6 +208,7 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, length.into());
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(PROXY_STATUS, self.proxy_status(error_type));
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, whole_seconds(wait).into());

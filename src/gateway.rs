@@ -68,6 +68,8 @@ struct Ask {
     hints: Hints,
     /// When its caller wants to have an answer.
     deadline: Instant,
+    /// The same, if the caller said so.
+    answer_by: Option<Instant>,
 }
 
 /// The gateway cannot be built.
@@ -134,6 +136,8 @@ impl Gateway {
             .await;
         let mut response = outcome.unwrap_or_else(|error| {
             record.error = Some(error.kind());
+            // What was never tried did not go forward (RFC 9211 §2.2).
+            record.cache = record.cache.filter(|_| !error.kind().is_refusal());
             error.to_response().map(body::whole)
         });
         if let Some(cache) = &record.cache {
@@ -208,13 +212,17 @@ impl Gateway {
         record.template = Some(route.label());
         self.note_contradiction(&route, hints.skill.as_ref());
         let limits = &config.file.deadline;
-        let deadline = record.started + caller.timeout.unwrap_or(limits.default).min(limits.max);
+        let answer_by = caller
+            .timeout
+            .map(|asked| record.started + asked.min(limits.max));
+        let deadline = answer_by.unwrap_or(record.started + limits.default);
         let ask = Ask {
             parts,
             route,
             token: caller.token,
             hints,
             deadline,
+            answer_by,
         };
         let fetched = ask.parts.method == Method::GET && ask.token.is_some();
         match ask.route.rule.clone().filter(|_| fetched) {
@@ -310,12 +318,9 @@ impl Gateway {
         let usual = record.started + config.file.deadline.default;
         if ask.deadline < usual && !self.flights.is_in_flight(&key) {
             let skill = ask.hints.skill.as_ref();
-            let expected = self
-                .limits
-                .expected_wait(ask.route.region, Family::Profile, skill);
-            if Instant::now() + expected.wait > ask.deadline {
-                return Err(upstream::refused(expected));
-            }
+            let (region, family) = (ask.route.region, Family::Profile);
+            let fits = self.limits.check(region, family, skill, ask.deadline);
+            fits.map_err(upstream::refused)?;
         }
         let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
         let collapsed = waiter.collapsed();
@@ -439,9 +444,10 @@ impl Gateway {
             .join(&ask.route.target);
         let uri = uri.map_err(|_| Error::new(Kind::BadRequest, UNACCEPTABLE))?;
         let call = call(&ask, uri, headers);
+        let due = (ask.deadline, ask.answer_by);
         let relayed = self
             .upstream
-            .relay(&call, config, body, ask.deadline, &mut record.effort)
+            .relay(&call, config, body, due, &mut record.effort)
             .await;
         let response = relayed?;
         let (status, collapsed, stored) = (Some(response.status()), false, None);
@@ -521,7 +527,6 @@ fn route(
             Error::new(Kind::Misdirected, format!("{what} names no Alexa region"))
         }
         RouteError::BadPath(bad) => Error::new(Kind::BadRequest, bad.to_string()),
-        RouteError::BadHost => Error::new(Kind::BadRequest, "the Host header is no host"),
     })
 }
 

@@ -178,15 +178,18 @@ impl Limits {
         self.lane(region, family).admit(skill, deadline).await
     }
 
-    /// How long a request that came now would wait, and what for.
-    #[must_use]
-    pub fn expected_wait(
+    /// Tells whether a request that came now could be served before `deadline`.
+    ///
+    /// # Errors
+    /// It could not; see [`Limits::admit`].
+    pub fn check(
         &self,
         region: Region,
         family: Family,
         skill: Option<&SkillId>,
-    ) -> Refusal {
-        self.lane(region, family).expected_wait(skill)
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        self.lane(region, family).check(skill, deadline)
     }
 
     /// Applies a new configuration to the lanes as they are.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use http_body::Body;
 use http_body_util::BodyExt as _;
@@ -64,6 +65,8 @@ impl Caller {
         if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
             return Err(bad("an HTTP/1.1 request has exactly one Host header"));
         }
+        refuse_unknown_coding(&parts.headers)?;
+        count_forwards(parts)?;
         let token = BearerToken::take(&mut parts.headers).map_err(|error| match error {
             TokenError::Repeated => bad("more than one Authorization header"),
             TokenError::TooLong => bad("an Authorization header of more than 8192 bytes"),
@@ -75,6 +78,9 @@ impl Caller {
             Version::HTTP_2 => (None, authority.or(host)),
             _ => (authority, host),
         };
+        if host.as_deref().is_some_and(|host| !is_authority(host)) {
+            return Err(bad("the Host header is not a host and an optional port"));
+        }
         let api_endpoint = text_of(take_one(&mut parts.headers, &API_ENDPOINT)?).map_err(|()| {
             Error::new(Kind::Misdirected, "an unreadable Alexa-Api-Endpoint header")
         })?;
@@ -91,6 +97,54 @@ impl Caller {
             host,
             absolute_form,
         })
+    }
+}
+
+/// A host and an optional port (RFC 9110 §4.2.3); the empty one is allowed where
+/// the target has no authority (RFC 9112 §3.2).
+fn is_authority(host: &str) -> bool {
+    host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())
+}
+
+/// RFC 9112 §6.1: a coding that is not understood cannot be relayed, for the
+/// header that names it is for one hop.
+fn refuse_unknown_coding(headers: &HeaderMap) -> Result<(), Error> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |value: &HeaderValue| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    };
+    match codings.all(chunked) {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::NotImplemented,
+            "a Transfer-Encoding other than chunked",
+        )),
+    }
+}
+
+/// RFC 9110 §7.6.2: `Max-Forwards` counts down on TRACE and OPTIONS, and at zero
+/// the request ends here.
+fn count_forwards(parts: &mut Parts) -> Result<(), Error> {
+    if !matches!(parts.method, Method::TRACE | Method::OPTIONS) {
+        return Ok(());
+    }
+    let left = parts
+        .headers
+        .get(MAX_FORWARDS)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    match left {
+        Some(0_u64) => Err(Error::new(
+            Kind::NotImplemented,
+            "Max-Forwards: 0, and no answer of our own",
+        )),
+        Some(left) => {
+            parts.headers.insert(MAX_FORWARDS, (left - 1).into());
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 
@@ -133,6 +187,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
+    // RFC 9112 §6.3: chunks overrule a length, which then must not go on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in [
         CONNECTION,
         KEEP_ALIVE,
@@ -172,7 +230,8 @@ where
     let mut left = limit;
     while !body.is_end_stream() {
         let frame = timeout_at(deadline, body.frame()).await;
-        let frame = frame.map_err(|_| Error::new(Kind::Deadline, "reading the request's body"))?;
+        let frame = frame
+            .map_err(|_| Error::new(Kind::RequestTimeout, "the request's body does not come"))?;
         let Some(frame) = frame else { break };
         let Ok(frame) = frame else {
             return Err(Error::new(

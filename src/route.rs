@@ -118,8 +118,6 @@ pub enum RouteError {
     Misdirected(&'static str),
     /// The path is refused.
     BadPath(BadPath),
-    /// The `Host` is not a host and an optional port.
-    BadHost,
 }
 
 /// The regions, their names and upstreams, and the rules.
@@ -203,23 +201,30 @@ impl RouteTable {
         evidence: &Evidence<'_>,
         prefix: Option<Region>,
     ) -> Result<Option<(Region, Decider)>, RouteError> {
-        if let Some(url) = evidence.api_endpoint {
-            let region = self.region_of_url(url);
-            let region = region.ok_or(RouteError::Misdirected("the header Alexa-Api-Endpoint"))?;
-            return Ok(Some((region, Decider::ApiEndpoint)));
+        let judged = |named: Option<Option<Region>>, what, decider| match named {
+            Some(None) => Err(RouteError::Misdirected(what)),
+            Some(Some(region)) => Ok(Some((region, decider))),
+            None => Ok(None),
+        };
+        // Each is judged, also where another one decides.
+        let endpoint = evidence.api_endpoint.map(|url| self.region_of_url(url));
+        let endpoint = judged(
+            endpoint,
+            "the header Alexa-Api-Endpoint",
+            Decider::ApiEndpoint,
+        )?;
+        let target = evidence
+            .absolute_form
+            .map(|authority| self.region_of_authority(authority));
+        let target = judged(target, "the request target", Decider::AbsoluteForm)?;
+        if let Some(found) = endpoint.or(target) {
+            return Ok(Some(found));
         }
-        if let Some(authority) = evidence.absolute_form {
-            let region = self.region_of_authority(authority);
-            let region = region.ok_or(RouteError::Misdirected("the request target"))?;
-            return Ok(Some((region, Decider::AbsoluteForm)));
-        }
-        if let Some(host) = evidence.host {
-            if host.contains(['@', '/', '\\', ' ']) {
-                return Err(RouteError::BadHost);
-            }
-            if let Some(region) = self.region_of_authority(host) {
-                return Ok(Some((region, Decider::Host)));
-            }
+        if let Some(region) = evidence
+            .host
+            .and_then(|host| self.region_of_authority(host))
+        {
+            return Ok(Some((region, Decider::Host)));
         }
         Ok(prefix
             .map(|region| (region, Decider::Prefix))
@@ -228,10 +233,11 @@ impl RouteTable {
 
     /// The region that an endpoint URL such as `https://api.eu.amazonalexa.com` names.
     fn region_of_url(&self, url: &str) -> Option<Region> {
-        let rest = url
-            .trim()
-            .strip_prefix("https://")
-            .or_else(|| url.trim().strip_prefix("http://"))?;
+        let (scheme, rest) = url.trim().split_once("://")?;
+        let is_http = ["https", "http"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known));
+        let rest = Some(rest).filter(|_| is_http)?;
         let authority = rest.split(['/', '?', '#']).next()?;
         self.region_of_authority(authority)
     }
@@ -366,7 +372,7 @@ mod tests {
         for endpoint in [
             "https://api.fe.amazonalexa.com",
             "https://api.fe.amazonalexa.com/",
-            "https://API.FE.amazonalexa.com:443",
+            "HTTPS://API.FE.amazonalexa.com:443",
             "https://api.fe.amazon.com",
         ] {
             let evidence = Evidence {

@@ -5,11 +5,12 @@
 //! drain time-out. Connections are bounded in number, in the time until their
 //! first request, and in idle time.
 
+mod activity;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,16 +19,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
 use crate::admin::{Admin, State};
 use crate::body::BoxError;
 use crate::config::Config;
 use crate::gateway::{BuildError, Gateway};
+use activity::{Activity, Tracked};
 
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
@@ -69,9 +71,14 @@ impl std::error::Error for StartError {}
 
 /// How one kind of connection is treated.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
-    request_head_timeout: Duration,
-    idle_timeout: Duration,
+pub(crate) struct Patience {
+    /// Until the first request.
+    pub(crate) request_head_timeout: Duration,
+    /// Between requests.
+    pub(crate) idle_timeout: Duration,
+    /// While the client takes nothing of an answer.
+    write_timeout: Duration,
+    /// From the stop to the end.
     drain_timeout: Duration,
 }
 
@@ -91,6 +98,7 @@ impl Server {
         let patience = Patience {
             request_head_timeout: server.request_head_timeout,
             idle_timeout: server.idle_timeout,
+            write_timeout: config.file.passthrough.body_idle_timeout,
             drain_timeout: server.drain_timeout,
         };
         let mut bound = Vec::new();
@@ -242,10 +250,9 @@ async fn accept<H, F, B>(
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -263,20 +270,16 @@ where
             }
         };
         let open = state.as_ref().map(|state| state.connection());
-        let connection = serve(stream, patience, graceful.watcher(), handle.clone());
+        let connection = serve(stream, patience, handle.clone(), stop.clone());
         connections.spawn(async move {
             connection.await;
             drop((slot, open));
         });
     }
     drop(listener);
-    let drained = timeout(patience.drain_timeout, graceful.shutdown()).await;
-    while connections.try_join_next().is_some() {}
-    let left = if drained.is_ok() {
-        0
-    } else {
-        connections.len()
-    };
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let drained = timeout(patience.drain_timeout, drained).await.is_ok();
+    let left = if drained { 0 } else { connections.len() };
     connections.shutdown().await;
     left
 }
@@ -294,22 +297,31 @@ async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(Tcp
 }
 
 /// Serves one connection to its end.
-async fn serve<H, F, B>(stream: TcpStream, patience: Patience, watcher: Watcher, handle: H)
-where
+async fn serve<H, F, B>(
+    stream: TcpStream,
+    patience: Patience,
+    handle: H,
+    mut stop: watch::Receiver<bool>,
+) where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     // Without it, a kernel that has no such option leaves answers waiting.
     stream.set_nodelay(true).ok();
-    let asked = Arc::new(AtomicBool::new(false));
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience.write_timeout));
+    let activity = Activity::new();
     let service = service_fn({
-        let asked = Arc::clone(&asked);
+        let activity = Arc::clone(&activity);
         move |request| {
-            asked.store(true, Ordering::Relaxed);
+            let request_guard = activity.request();
             let answer = handle(request);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            async move {
+                let answer = answer.await.map(|body| Tracked::new(body, request_guard));
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -324,27 +336,42 @@ where
         .keep_alive_interval(Some(patience.idle_timeout / 2))
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEAD_BYTES as u32);
-    let connection = builder
-        .serve_connection(TokioIo::new(stream), service)
-        .into_owned();
-    let mut connection = std::pin::pin!(watcher.watch(connection));
-    // `auto` has no timer before it knows the protocol, and hyper's counts each
-    // head by itself: a connection that never asks for anything is ended here.
-    let silent = async {
-        sleep(patience.request_head_timeout).await;
-        if asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        ended = &mut connection => {
-            if let Err(error) = ended {
-                tracing::debug!(error = %error, "a connection broke");
+    let io = TokioIo::new(Box::pin(stream));
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    // `auto` has no timer before it knows the protocol, and HTTP/2 has none for
+    // idle connections: what asks for nothing is ended here.
+    let mut quiet = std::pin::pin!(activity.quiet(patience));
+    let mut closing = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = %error, "a connection broke");
+                }
+                return;
+            }
+            () = stopped(&mut stop), if !closing => {
+                connection.as_mut().graceful_shutdown();
+                closing = true;
+            }
+            () = &mut quiet => {
+                // No request is in flight. The other side is told, and not waited for.
+                connection.as_mut().graceful_shutdown();
+                timeout(FAREWELL, connection).await.ok();
+                tracing::debug!("an idle connection was closed");
+                return;
             }
         }
-        () = silent => tracing::debug!("a connection without a request was closed"),
     }
 }
+
+/// Completes when the server stops, or is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    stop.wait_for(|&stop| stop).await.ok();
+}
+
+/// How long a connection that is idle has for its last words.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Room for a token of 8 KiB, and for everything else that skills send.
 const MAX_HEAD_BYTES: usize = 64 * 1024;

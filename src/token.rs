@@ -18,6 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// The largest credential that is accepted; real tokens have about 1,850 bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -52,11 +53,12 @@ impl BearerToken {
         if values.next().is_some() {
             return Err(TokenError::Repeated);
         }
-        if value.len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::TooLong);
-        }
-        if secret_of(value.as_bytes()).is_none_or(<[u8]>::is_empty) {
+        let secret = secret_of(value.as_bytes()).unwrap_or_default();
+        if secret.is_empty() {
             return Ok(None);
+        }
+        if secret.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLong);
         }
         Ok(headers.remove(AUTHORIZATION).map(|mut value| {
             value.set_sensitive(true);
@@ -176,14 +178,36 @@ impl fmt::Display for SkillId {
     }
 }
 
-/// The part of the claims that the gateway looks at.
+/// The part of the claims that the gateway looks at, each still to be read: one
+/// that is odd must not take the others with it.
 #[derive(Deserialize)]
 struct Claims<'a> {
     #[serde(borrow)]
-    sub: Option<Cow<'a, str>>,
+    sub: Option<&'a RawValue>,
     #[serde(borrow)]
-    aud: Option<Cow<'a, str>>,
-    exp: Option<u64>,
+    aud: Option<&'a RawValue>,
+    #[serde(borrow)]
+    exp: Option<&'a RawValue>,
+}
+
+/// A claim of the given type, or nothing.
+fn claim<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+/// `aud` is one value or several (RFC 7519 §4.1.3).
+fn audience(raw: Option<&RawValue>) -> Option<String> {
+    claim(raw).or_else(|| claim::<Vec<String>>(raw)?.into_iter().next())
+}
+
+/// `exp` may have a fraction (RFC 7519 §2); what is before it is the safe side.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast saturates"
+)]
+fn expiry(raw: Option<&RawValue>) -> Option<u64> {
+    claim(raw).or_else(|| claim::<f64>(raw).map(|seconds| seconds as u64))
 }
 
 /// What follows `Bearer ` (RFC 6750 §2.1; the scheme is case-insensitive).
@@ -203,9 +227,9 @@ fn claims_of(secret: &[u8]) -> Option<Hints> {
     let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
     let claims: Claims<'_> = serde_json::from_slice(&json).ok()?;
     Some(Hints {
-        skill: claims.sub.as_deref().and_then(SkillId::parse),
-        audience: claims.aud.map(Cow::into_owned),
-        expires_at: claims.exp,
+        skill: claim::<Cow<'_, str>>(claims.sub).and_then(|sub| SkillId::parse(&sub)),
+        audience: audience(claims.aud),
+        expires_at: expiry(claims.exp),
     })
 }
 
@@ -254,7 +278,9 @@ mod tests {
 
     #[test]
     fn a_long_credential_is_refused() {
-        let value = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES));
+        let longest = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES));
+        assert!(BearerToken::take(&mut headers(&longest)).unwrap().is_some());
+        let value = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES + 1));
         assert_eq!(
             BearerToken::take(&mut headers(&value)).unwrap_err(),
             TokenError::TooLong
@@ -270,6 +296,23 @@ mod tests {
         assert_eq!(hints.skill.unwrap().as_str(), "amzn1.ask.skill.1-a");
         assert_eq!(hints.audience.unwrap(), "https://api.eu.amazonalexa.com");
         assert_eq!(hints.expires_at, Some(99));
+    }
+
+    #[test]
+    fn an_odd_claim_does_not_take_the_others_with_it() {
+        let hints = jwt(r#"{"aud":["https://a","https://b"],"sub":5,"exp":99.75}"#).hints();
+        let audience = Some("https://a".to_owned());
+        assert_eq!(
+            hints,
+            Hints {
+                skill: None,
+                audience,
+                expires_at: Some(99)
+            }
+        );
+        let hints = jwt(r#"{"aud":{},"exp":"soon","sub":"amzn1.ask.skill.a"}"#).hints();
+        assert_eq!((hints.audience, hints.expires_at), (None, None));
+        assert!(hints.skill.is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
 
 pub mod client;
+mod connector;
 pub mod retry;
 
 use std::sync::Arc;
@@ -16,10 +17,9 @@ use bytes::Bytes;
 use http::uri::Uri;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, Fault, Progress};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::limits::{Family, Limits, Permit, Refusal, Scope};
@@ -28,7 +28,7 @@ use crate::request::strip_hop_by_hop;
 use crate::route::Region;
 use crate::token::{BearerToken, SkillId};
 use client::Client;
-use retry::{Outcome, Progress, Verdict};
+use retry::{Outcome, Tally, Verdict};
 
 /// One call, as often as it takes.
 #[derive(Clone, Debug)]
@@ -154,36 +154,39 @@ impl Upstream {
         outcome
     }
 
-    /// Sends a call once and relays its answer as it comes. `body_ended` tells
-    /// when the request's body is through; the time to answer counts from then.
+    /// Sends a call once and relays its answer as it comes. The call waits for its
+    /// quota until `admit_by` at most, and for its answer until `answer_by` if the
+    /// caller set a time; in any case for no longer than `answer_timeout` after
+    /// upstream took the last piece of the body.
     ///
     /// # Errors
-    /// The quota would not let it through before `deadline`, or no answer's head
-    /// came.
+    /// The quota would not let it through in time, the request's body failed, or no
+    /// answer's head came.
     pub async fn relay(
         &self,
         call: &Call,
         config: &Config,
-        (body, body_ended): (Body, oneshot::Receiver<()>),
-        deadline: Instant,
+        (body, mut progress): (Body, Progress),
+        (admit_by, answer_by): (Instant, Option<Instant>),
         effort: &mut Effort,
     ) -> Result<Response<Body>, Error> {
         let skill = call.skill.as_ref();
         let admitted = self
             .limits
-            .admit(call.region, Family::Passthrough, skill, deadline)
+            .admit(call.region, Family::Passthrough, skill, admit_by)
             .await;
         let permit = admitted.map_err(refused)?;
         effort.queue_wait = permit.waited();
         effort.attempts = 1;
         let started = Instant::now();
-        let timeout = config.file.passthrough.answer_timeout;
+        let settings = &config.file.passthrough;
         let send = self
             .client
             .send(permit, request_of(call, body), call.token.as_ref());
         let outcome = tokio::select! {
             outcome = send => outcome,
-            () = async { body_ended.await.ok(); sleep(timeout).await } => Err(Kind::AnswerTimeout),
+            () = progress.still_for(settings.answer_timeout) => Err(Kind::AnswerTimeout),
+            () = until(answer_by) => Err(Kind::AnswerTimeout),
         };
         effort.upstream_time = started.elapsed();
         let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
@@ -194,12 +197,23 @@ impl Upstream {
             label,
             effort.upstream_time,
         );
-        let (mut parts, incoming) = outcome
-            .map_err(|kind| failed(call.region, kind))?
-            .into_parts();
+        let response = outcome.map_err(|kind| match progress.fault() {
+            // What looks like upstream's failure was the caller's.
+            Some(Fault::Broke) => Error::new(Kind::BadRequest, "the request's body breaks off"),
+            Some(Fault::Stalled) => Error::new(Kind::RequestTimeout, "the request's body stalls"),
+            None => failed(call.region, kind),
+        })?;
+        let (mut parts, incoming) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
-        let (body, _ended) = body::stream(incoming, config.file.passthrough.body_idle_timeout);
+        let (body, _) = body::stream(incoming, settings.body_idle_timeout);
         Ok(Response::from_parts(parts, body))
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -246,12 +260,12 @@ where
             Err(kind) => Outcome::Failed(*kind),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let progress = Progress {
+        let tally = Tally {
             attempts: effort.attempts,
             unavailable,
             left,
         };
-        match retry::verdict(policy, progress, seen, fastrand::f64()) {
+        match retry::verdict(policy, tally, seen, fastrand::f64()) {
             Verdict::Final => return outcome.map_err(|kind| failed(region, kind)),
             Verdict::RetryAfter(wait) => tokio::select! {
                 () = sleep(wait) => last = Some(outcome),
@@ -297,6 +311,7 @@ fn failed(region: Region, kind: Kind) -> Error {
         Kind::ConnectTimeout => "no connection in time",
         Kind::Tls => "its certificate or TLS is not acceptable",
         Kind::AnswerTooLarge => "the answer is larger than upstream.max_answer_bytes",
+        Kind::BadAnswer => "the answer is none that HTTP allows here",
         Kind::AnswerTimeout => "no whole answer in time",
         _ => "the connection broke before the whole answer was there",
     };

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::config::layers::Problem;
 use crate::config::reload::Origins;
+use crate::upstream::client::Client;
 
 use super::BAD_CONFIGURATION;
 
@@ -30,7 +32,14 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> ExitCode {
         file: args.config,
         environment,
     };
-    match origins.load() {
+    let loaded = origins.load().map_err(told).and_then(|config| {
+        // Certificates are files of their own, and may be as wrong.
+        match Client::new(&config.file.upstream) {
+            Ok(_) => Ok(config),
+            Err(error) => Err(vec![error.to_string()]),
+        }
+    });
+    match loaded {
         Ok(config) if args.effective => {
             print!("{}", config.effective());
             ExitCode::SUCCESS
@@ -46,4 +55,8 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> ExitCode {
             ExitCode::from(BAD_CONFIGURATION)
         }
     }
+}
+
+fn told(problems: Vec<Problem>) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -126,6 +126,9 @@ fn warn_of_clear_text(config: &Config) {
 fn start_log(log: &Log) {
     // The level was checked with the rest of the configuration.
     let filter: Targets = log.level.parse().unwrap_or_default();
+    // These print heads as they parse them, and with them ids and tokens.
+    let filter =
+        filter.with_targets(["h2", "hyper", "hyper_util"].map(|name| (name, LevelFilter::WARN)));
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer();
     let started = match log.format {

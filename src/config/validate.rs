@@ -3,6 +3,7 @@
 //! Each method answers something usable even for a bad value, so that the search
 //! goes on; the problems decide whether the result is used.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +152,19 @@ impl Check {
         let to_store_nothing = "at least 1; use ttl = \"0s\" to store nothing";
         let ordered = file.retry.base_backoff <= file.retry.max_backoff;
         let filter: Result<Targets, _> = file.log.level.parse();
+        let mut addresses: Vec<SocketAddr> =
+            file.server.listeners.iter().map(|l| l.address).collect();
+        addresses.extend(Some(file.admin.address).filter(|_| file.admin.enabled));
+        let once = |(n, address): (usize, &SocketAddr)| {
+            address.port() == 0 || !addresses[..n].contains(address)
+        };
+        let distinct = addresses.iter().enumerate().all(once);
         for (holds, path, message) in [
+            (
+                distinct,
+                "server.listeners",
+                "an address is listed twice, or is admin.address",
+            ),
             (
                 !file.server.listeners.is_empty(),
                 "server.listeners",

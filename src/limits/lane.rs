@@ -116,12 +116,15 @@ impl Lane {
         }
     }
 
-    /// How long a request that came now would wait, and what for.
-    pub(super) fn expected_wait(&self, skill: Option<&SkillId>) -> Refusal {
+    /// Whether a request that came now could be served in time.
+    pub(super) fn check(&self, skill: Option<&SkillId>, deadline: Instant) -> Result<(), Refusal> {
         let now = Instant::now();
         let mut state = self.lock();
         let tenant = state.tenant(skill);
-        state.refusal(&tenant, now)
+        match state.may_go(&tenant, now) {
+            true => Ok(()),
+            false => state.expect_turn(&tenant, now, deadline).map(drop),
+        }
     }
 
     fn enter(
@@ -263,16 +266,11 @@ impl State {
         now: Instant,
         deadline: Instant,
     ) -> Result<(TenantKey, u64, oneshot::Receiver<Permit>), Refusal> {
-        let refusal = self.refusal(&key, now);
-        let expected_at = now + refusal.wait;
-        let slack = self.lateness.at_most().max(LEAST_SLACK);
-        if expected_at + slack + self.round_trip.usual() > deadline {
-            return Err(refusal);
-        }
+        let expected_at = self.expect_turn(&key, now, deadline)?;
         if self.queued >= self.limits.max_queue {
             return Err(Refusal {
+                wait: expected_at - now,
                 scope: Scope::Queue,
-                ..refusal
             });
         }
         let (grant, granted) = oneshot::channel();
@@ -290,6 +288,23 @@ impl State {
         self.next_seq += 1;
         self.queued += 1;
         Ok((key, seq, granted))
+    }
+
+    /// When the turn of one more request is expected, if its answer would then be
+    /// there in time.
+    fn expect_turn(
+        &self,
+        key: &TenantKey,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Instant, Refusal> {
+        let refusal = self.refusal(key, now);
+        let expected_at = now + refusal.wait;
+        let slack = self.lateness.at_most().max(LEAST_SLACK);
+        match expected_at + slack + self.round_trip.usual() <= deadline {
+            true => Ok(expected_at),
+            false => Err(refusal),
+        }
     }
 
     /// The expected wait of one more request, and the quota that makes it longest.

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -22,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::connector::Connector;
 use crate::body::Body;
 use crate::config::file::{Roots, Tls, Upstream};
 use crate::error::Kind;
@@ -31,7 +32,7 @@ use crate::token::BearerToken;
 /// Connections to the regional hosts. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Client {
-    pool: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+    pool: legacy::Client<Connector, Body>,
 }
 
 impl Client {
@@ -43,7 +44,6 @@ impl Client {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
-        http.set_connect_timeout(Some(config.connect_timeout));
         http.set_keepalive(Some(Duration::from_secs(60)));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls_config(&config.tls)?)
@@ -55,7 +55,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.pool_idle_timeout)
             .pool_max_idle_per_host(config.pool_max_idle_per_host)
-            .build(connector);
+            .build(Connector::new(connector, config.connect_timeout));
         Ok(Self { pool })
     }
 
@@ -79,7 +79,11 @@ impl Client {
         match self.pool.request(request).await {
             Ok(response) => {
                 permit.answered();
-                Ok(response)
+                // Nobody asked to switch protocols (RFC 9110 §15.2.2).
+                match response.status() {
+                    StatusCode::SWITCHING_PROTOCOLS => Err(Kind::BadAnswer),
+                    _ => Ok(response),
+                }
             }
             Err(error) => {
                 if error.is_connect() {

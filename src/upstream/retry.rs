@@ -32,7 +32,7 @@ pub enum Verdict {
 
 /// What has happened so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct Tally {
     /// How many attempts were made, this one included.
     pub attempts: u32,
     /// How many of them were answered 503, this one included.
@@ -43,27 +43,27 @@ pub struct Progress {
 
 /// Decides about one attempt's outcome. `draw` is in `0.0..1.0`.
 #[must_use]
-pub fn verdict(policy: &Retry, progress: Progress, outcome: Outcome, draw: f64) -> Verdict {
-    if progress.attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, progress) {
+pub fn verdict(policy: &Retry, tally: Tally, outcome: Outcome, draw: f64) -> Verdict {
+    if tally.attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, tally) {
         return Verdict::Final;
     }
-    let backoff = backoff(policy, progress.attempts).mul_f64(draw);
+    let backoff = backoff(policy, tally.attempts).mul_f64(draw);
     let wait = match outcome {
         // Jitter on top, for others were told the same.
         Outcome::Answered(_, Some(asked)) => asked.saturating_add(backoff),
         _ => backoff,
     };
-    match wait < progress.left {
+    match wait < tally.left {
         true => Verdict::RetryAfter(wait),
         false => Verdict::Final,
     }
 }
 
-fn is_worth_retrying(outcome: Outcome, progress: Progress) -> bool {
+fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
     match outcome {
         // Amazon's page advises to retry 429 and 500, and says nothing of 503:
         // once, for a single overloaded node behind the balancer.
-        Outcome::Answered(StatusCode::SERVICE_UNAVAILABLE, _) => progress.unavailable <= 1,
+        Outcome::Answered(StatusCode::SERVICE_UNAVAILABLE, _) => tally.unavailable <= 1,
         Outcome::Answered(status, _) => matches!(status.as_u16(), 429 | 500 | 502 | 504),
         Outcome::Failed(kind) => matches!(
             kind,
@@ -115,7 +115,7 @@ mod tests {
         let unavailable = u32::from(outcome == answered(503)) * attempts;
         verdict(
             &policy(),
-            Progress {
+            Tally {
                 attempts,
                 unavailable,
                 left,

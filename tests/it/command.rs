@@ -202,8 +202,8 @@ async fn one_line_a_request_with_everything_but_secrets() {
         assert!(!log.contains(secret), "{secret:?} is in the log");
     }
     assert!(
-        log.contains("TRACE"),
-        "the log was as talkative as it can be"
+        log.contains("alexa_gateway::request"),
+        "there was a log to look at"
     );
     command.stop().await;
 }
