@@ -103,11 +103,13 @@ pub async fn play(
     base: impl Fn(&Skill) -> String,
     mut watch: impl FnMut(&Seen),
 ) -> Seen {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
     // HTTP/2, so that a machine which allows a process few files suffices.
     let client: Client = legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .http2_only(true)
-        .build_http();
+        .build(connector);
     let turns: Vec<_> = schedule
         .turns
         .iter()
