@@ -82,10 +82,10 @@ async fn compare(stage: &mut Stage, schedule: &Schedule) -> anyhow::Result<()> {
 fn introduce(schedule: &Schedule) {
     let (latency, jitter) = LATENCY;
     eprintln!(
-        "It is 7 a.m.: within {} seconds, {} people speak to {} skills in 3 regions. For each\n\
-         of them, {SERVICES} services of the skill ask Alexa who it is: name, given name, mobile\n\
-         number. This Alexa is make-believe; it answers in {} ± {} ms and allows a\n\
-         skill {} calls a second.\n",
+        "It is 7 a.m.: within {} seconds, {} people speak to {} skills in 3 regions.\n\
+         For each of them, {SERVICES} services of the skill ask Alexa who it is: name, given\n\
+         name, mobile number. This Alexa is make-believe; it answers in {} ± {} ms\n\
+         and allows a skill {} calls a second.\n",
         Load::MORNING.length.as_secs(),
         schedule.turns.len(),
         Load::MORNING.skills.len(),
@@ -108,7 +108,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         // A style that does not parse would leave the plain bar.
         if let Ok(style) =
-            ProgressStyle::with_template("{prefix:19} {bar:24} {pos:>4}/{len}  {msg}")
+            ProgressStyle::with_template("{prefix:19} {bar:20} {pos:>4}/{len}  {msg}")
         {
             bar.set_style(style.progress_chars("━╸─"));
         }
@@ -137,7 +137,7 @@ impl Progress {
 }
 
 fn progress_message(seen: &Seen) -> String {
-    let mut text = format!("{} answered 200, {} × 429", seen.ok, seen.throttled);
+    let mut text = format!("{} × 200, {} × 429", seen.ok, seen.throttled);
     if seen.wrong + seen.failed > 0 {
         text += &format!(", {} bad", seen.wrong + seen.failed);
     }
@@ -156,9 +156,7 @@ fn invite(stage: &Stage) {
     }
     // By command, because a token printed here fills the screen and expires.
     let program = std::env::current_exe().unwrap_or_else(|_| "alexa-gateway".into());
-    println!(
-        "\nTo try it, mint a token, then ask twice within 10 s: the second answer is a hit.\n"
-    );
+    println!("\nTo try it, mint a token and ask twice within 10 s; the second is a hit:\n");
     println!("TOKEN=$('{}' token --region eu)", program.display());
     println!("curl -i -H \"Authorization: Bearer $TOKEN\" \\");
     println!("  '{}{}'", stage.gateway(), Field::Name.path());
