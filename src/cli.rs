@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not a command line, 64 a bad configuration.
 
 pub mod check;
+pub mod demo;
 pub mod mock;
 pub mod serve;
 pub mod token;
@@ -29,6 +30,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::Args),
     Check(check::Args),
+    Demo(demo::Args),
     Mock(mock::Args),
     Token(token::Args),
 }
@@ -46,6 +48,9 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args, environment),
         Command::Check(args) => Ok(check::run(args, environment)),
+        Command::Demo(args) => runtime()
+            .and_then(|runtime| runtime.block_on(demo::run(args, stopped())))
+            .map(|()| ExitCode::SUCCESS),
         Command::Mock(args) => runtime()
             .and_then(|runtime| runtime.block_on(mock::run(args, stopped())))
             .map(|()| ExitCode::SUCCESS),

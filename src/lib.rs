@@ -74,6 +74,7 @@ pub mod cache;
 pub mod cli;
 pub mod coalesce;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod gateway;
 pub mod limits;
