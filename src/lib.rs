@@ -25,7 +25,7 @@
 //! | [`config`] | layers, the file as written, values as meant, reload |
 //! | [`server`], [`admin`] | listeners and drain; what operators see |
 //! | [`cli`] | one file per subcommand |
-//! | [`mock`], `demo` | a scriptable Alexa; a morning with and without the gateway |
+//! | [`mock`], [`demo`] | a scriptable Alexa; a morning with and without the gateway |
 //!
 //! Who may import whom: `main → cli → server, admin → gateway → {request, route,
 //! cache, coalesce, upstream}`, and `upstream → limits`. Anyone may use config
