@@ -101,6 +101,14 @@ impl Gateway {
     /// See [`BuildError`].
     pub fn new(config: Config) -> Result<Arc<Self>, BuildError> {
         let client = Client::new(&config.file.upstream).map_err(BuildError::Tls)?;
+        Self::with_client(config, client)
+    }
+
+    /// Builds a gateway on a client that is already there, which may be a model.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn with_client(config: Config, client: Client) -> Result<Arc<Self>, BuildError> {
         let limits = Arc::new(Limits::new(&config.limits));
         let metrics = Arc::new(Metrics::new());
         Ok(Arc::new(Self {

@@ -111,6 +111,18 @@ impl Scope {
     }
 }
 
+/// What an answer says about the quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Upstream took the call, whatever came of it.
+    Counted,
+    /// Upstream answered 429.
+    Throttled {
+        /// How long it asked to stay away.
+        retry_after: Option<Duration>,
+    },
+}
+
 /// A request was not admitted: it would have had to wait for too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -268,7 +280,7 @@ mod tests {
         tokio::time::sleep(seen).await;
         let stamp = Instant::now();
         tokio::time::sleep(round_trip - seen).await;
-        permit.answered();
+        permit.answered(Answered::Counted);
         stamp
     }
 

@@ -322,8 +322,7 @@ fn failed(region: Region, kind: Kind) -> Error {
 mod tests {
     use super::*;
     use crate::config::file::Retry;
-    use crate::limits::Quota;
-    use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits};
+    use crate::limits::{Answered, FamilyQuotas, LimitsConfig, QueueLimits, Quota};
     use http::StatusCode;
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -384,7 +383,7 @@ mod tests {
                 async move {
                     permit.sent();
                     sleep(100 * MS).await;
-                    permit.answered();
+                    permit.answered(Answered::Counted);
                     next
                 }
             },

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::estimate::Estimate;
 use super::quota::Quota;
 use super::window::Window;
-use super::{FamilyQuotas, LaneSnapshot, QueueLimits, Refusal, Scope};
+use super::{Answered, FamilyQuotas, LaneSnapshot, QueueLimits, Refusal, Scope};
 use crate::token::SkillId;
 
 /// Whose quota a request counts against: a skill's, or the one that all requests
@@ -491,7 +491,7 @@ impl Permit {
     }
 
     /// Ends the permit at the receipt of the answer's head.
-    pub(crate) fn answered(self) {
+    pub(crate) fn answered(self, _answered: Answered) {
         if let Some(sent_at) = self.sent_at {
             self.lane.lock().round_trip.note(sent_at.elapsed());
         }

@@ -1,6 +1,7 @@
 //! The one place that dials Alexa, and the one that writes a token out.
 //!
-//! A pool of warm connections over TLS, HTTP/2 where the other side offers it.
+//! A pool of warm connections over TLS, HTTP/2 where the other side offers it; or,
+//! in a simulation, a [`Model`] in their place.
 //! [`Client::send`] takes a [`Permit`] by value, so no call can skip its quota.
 //! Cancelling it closes or resets what was begun; the permit's slots then cool
 //! as if it had been answered at that moment.
@@ -8,11 +9,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy;
@@ -23,17 +27,34 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::connector::Connector;
+use super::retry::retry_after;
 use crate::body::Body;
 use crate::config::file::{Roots, Tls, Upstream};
 use crate::error::Kind;
-use crate::limits::Permit;
+use crate::limits::{Answered, Permit};
 use crate::token::BearerToken;
 
-/// Connections to the regional hosts. Cheap to clone; clones share the pool.
+/// The way to the regional hosts. Cheap to clone; clones share the pool.
 #[derive(Clone)]
 pub struct Client {
-    pool: legacy::Client<Connector, Body>,
+    wire: Wire,
 }
+
+#[derive(Clone)]
+enum Wire {
+    Network(Arc<legacy::Client<Connector, Body>>),
+    Model(Model),
+}
+
+/// Takes what would be sent, token included, and answers what would come, when it
+/// would. Stands in for the network in simulations and in tests on paused time.
+pub type Model = Arc<dyn Fn(Request<Body>) -> Modelled + Send + Sync>;
+
+/// An answer to come from a [`Model`].
+pub type Modelled = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Kind>> + Send>>;
+
+/// The body of an answer as it comes.
+pub type Arriving = Either<Incoming, Full<Bytes>>;
 
 impl Client {
     /// Opens an empty pool.
@@ -56,7 +77,17 @@ impl Client {
             .pool_idle_timeout(config.pool_idle_timeout)
             .pool_max_idle_per_host(config.pool_max_idle_per_host)
             .build(Connector::new(connector, config.connect_timeout));
-        Ok(Self { pool })
+        Ok(Self {
+            wire: Wire::Network(Arc::new(pool)),
+        })
+    }
+
+    /// A client that calls a model in place of the network.
+    #[must_use]
+    pub fn modelled(model: Model) -> Self {
+        Self {
+            wire: Wire::Model(model),
+        }
     }
 
     /// Makes one call and answers its head; the body is the caller's to read.
@@ -69,30 +100,63 @@ impl Client {
         mut permit: Permit,
         mut request: Request<Body>,
         token: Option<&BearerToken>,
-    ) -> Result<Response<Incoming>, Kind> {
+    ) -> Result<Response<Arriving>, Kind> {
         if let Some(token) = token {
             request
                 .headers_mut()
                 .insert(AUTHORIZATION, token.authorization().clone());
         }
         permit.sent();
-        match self.pool.request(request).await {
+        match self.wire.request(request).await {
             Ok(response) => {
-                permit.answered();
+                permit.answered(answered(&response));
                 // Nobody asked to switch protocols (RFC 9110 §15.2.2).
                 match response.status() {
                     StatusCode::SWITCHING_PROTOCOLS => Err(Kind::BadAnswer),
                     _ => Ok(response),
                 }
             }
-            Err(error) => {
-                if error.is_connect() {
+            Err(kind) => {
+                if never_left(kind) {
                     permit.not_sent();
                 }
-                Err(kind_of(&error))
+                Err(kind)
             }
         }
     }
+}
+
+impl Wire {
+    async fn request(&self, request: Request<Body>) -> Result<Response<Arriving>, Kind> {
+        match self {
+            Self::Network(pool) => match pool.request(request).await {
+                Ok(response) => Ok(response.map(Either::Left)),
+                Err(error) => Err(kind_of(&error)),
+            },
+            Self::Model(model) => {
+                let response = model(request).await?;
+                Ok(response.map(|body| Either::Right(Full::new(body))))
+            }
+        }
+    }
+}
+
+/// What an answer means for the quota.
+fn answered<B>(response: &Response<B>) -> Answered {
+    match response.status() {
+        StatusCode::TOO_MANY_REQUESTS => Answered::Throttled {
+            retry_after: retry_after(response.headers(), SystemTime::now()),
+        },
+        _ => Answered::Counted,
+    }
+}
+
+/// Whether a failure means that there was no connection to send anything on.
+fn never_left(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Dns | Kind::Connect | Kind::ConnectTimeout | Kind::Tls
+    )
 }
 
 impl fmt::Debug for Client {
