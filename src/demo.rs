@@ -30,6 +30,7 @@ use crate::server::{Server, StartError};
 pub const QUOTA: Quota = Quota {
     requests: NonZeroU32::MIN.saturating_add(19),
     per: Duration::from_secs(1),
+    burst: None,
 };
 
 /// How long an answer of Alexa takes, and how far it strays either way.

@@ -2,16 +2,32 @@
 //!
 //! Every call to Alexa needs a [`Permit`], and only [`Limits::admit`] makes one.
 //! Each of the three regions has a lane for each [`Family`] of calls, so that a
-//! progressive response never waits behind profile calls. A lane keeps two
-//! quotas, the region's and each skill's, strictly (see [`window`]).
+//! progressive response never waits behind profile calls. A lane keeps quotas
+//! strictly (see [`window`]): the region's, each skill's, and, where Alexa has
+//! answered 429, what it has learned of a quota that nobody publishes.
+//!
+//! | room | job |
+//! |---|---|
+//! | `quota`, [`window`], `pace`, `gate` | one quota: as said, its slots, the pace within, both |
+//! | `adaptive` | what is believed of a hidden quota (pure) |
+//! | `share` | how many of a region's slots a skill may hold (pure) |
+//! | `tenant`, `queue` | one skill; who waits and who goes next |
+//! | `lane` | the lock, the wake-ups, the permits |
 //!
 //! State outlives a reload: [`Limits::reconfigure`] resizes quotas in place.
 
+mod adaptive;
 mod estimate;
+mod gate;
 mod lane;
+mod pace;
+mod queue;
 mod quota;
+mod share;
+mod tenant;
 pub mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,13 +66,56 @@ impl Family {
     }
 }
 
-/// The quotas of one family; without one, nothing is limited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FamilyQuotas {
-    /// For all calls to a region.
+/// The limits of one family; without a quota, nothing is limited.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FamilyLimits {
+    /// Whether quotas that are not configured are learned from 429s.
+    pub adaptive: bool,
+    /// The quota of all calls to a region.
     pub region: Option<Quota>,
-    /// For the calls of one skill to a region.
+    /// The quota of the calls of one skill to a region.
     pub skill: Option<Quota>,
+    /// What differs for single skills.
+    pub skills: Arc<BTreeMap<SkillId, SkillLimits>>,
+}
+
+/// What differs for one skill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SkillLimits {
+    /// Its quota in place of [`FamilyLimits::skill`].
+    pub quota: Option<Quota>,
+    /// Its part of the region's quota when skills compete: twice the weight, twice
+    /// the part. At least 1.
+    pub weight: u32,
+    /// How many requests of the region's quota, in each of its windows, are kept
+    /// for this skill alone.
+    pub floor: u32,
+}
+
+impl FamilyLimits {
+    /// Quota, weight and floor of a tenant.
+    fn of(&self, skill: Option<&SkillId>) -> (Option<Quota>, u32, u32) {
+        match skill.and_then(|skill| self.skills.get(skill)) {
+            Some(own) => (own.quota.or(self.skill), own.weight, own.floor),
+            None => (self.skill, 1, 0),
+        }
+    }
+
+    fn floors(&self) -> usize {
+        self.skills.values().map(|own| own.floor as usize).sum()
+    }
+
+    /// Whether any skill's window is longer than in `old`, or new: then what was
+    /// sent before is not known of skills that are not known.
+    fn lengthens(&self, old: &Self) -> bool {
+        let skills = self.skills.keys().chain(old.skills.keys()).map(Some);
+        skills
+            .chain([None])
+            .any(|skill| match (self.of(skill).0, old.of(skill).0) {
+                (Some(new), Some(old)) => old.per < new.per,
+                (new, _) => new.is_some(),
+            })
+    }
 }
 
 /// Bounds on what a lane remembers.
@@ -69,23 +128,33 @@ pub struct QueueLimits {
 }
 
 /// Everything that is configured about limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LimitsConfig {
-    /// Quotas for [`Family::Profile`].
-    pub profile: FamilyQuotas,
-    /// Quotas for [`Family::Passthrough`].
-    pub passthrough: FamilyQuotas,
+    /// Limits for [`Family::Profile`].
+    pub profile: FamilyLimits,
+    /// Limits for [`Family::Passthrough`].
+    pub passthrough: FamilyLimits,
     /// Bounds on each lane.
     pub queue: QueueLimits,
 }
 
 impl LimitsConfig {
-    fn quotas(&self, family: Family) -> FamilyQuotas {
+    fn of(&self, family: Family) -> &FamilyLimits {
         match family {
-            Family::Profile => self.profile,
-            Family::Passthrough => self.passthrough,
+            Family::Profile => &self.profile,
+            Family::Passthrough => &self.passthrough,
         }
     }
+}
+
+/// Where a request enters the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Behind those of its skill that came before.
+    New,
+    /// Before those that are new: it was sent once already, has waited for longer,
+    /// and has less time left.
+    Again,
 }
 
 /// What a request would wait for longest.
@@ -93,7 +162,7 @@ impl LimitsConfig {
 pub enum Scope {
     /// The region's quota.
     Region,
-    /// The skill's quota.
+    /// The skill's quota, configured or learned, or a pause that Alexa asked for.
     Skill,
     /// The queue is full, whatever the quotas.
     Queue,
@@ -151,6 +220,28 @@ pub struct LaneSnapshot {
     pub round_trip_seconds: f64,
 }
 
+/// What has been learned of one skill's quota.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Learned {
+    /// The skill; none for requests that name none.
+    pub skill: Option<String>,
+    /// The rate in force.
+    pub limit_per_second: f64,
+    /// The rate that is thought to be allowed; the one in force is below it after
+    /// a 429 and above it during a try.
+    pub safe_per_second: f64,
+    /// From 0, a first guess, towards 1, as the same ceiling is met again.
+    pub confidence: f64,
+    /// How many 429s there were.
+    pub throttled: u64,
+    /// How long ago the last one was.
+    pub last_429_seconds_ago: u64,
+    /// For how much longer nothing is sent.
+    pub paused_seconds: f64,
+    /// How many requests wait.
+    pub queued: usize,
+}
+
 /// The lanes of all regions. Dropping it ends the tasks that hand out permits.
 pub struct Limits {
     lanes: [[Arc<Lane>; 2]; 3],
@@ -161,8 +252,12 @@ impl Limits {
     /// Opens the lanes. Must be called within a runtime.
     #[must_use]
     pub fn new(config: &LimitsConfig) -> Self {
-        let lane = |family| Arc::new(Lane::new(config.quotas(family), config.queue));
-        let lanes = Region::ALL.map(|_| Family::ALL.map(lane));
+        let lanes = Region::ALL.map(|region| {
+            Family::ALL.map(|family| {
+                let limits = config.of(family).clone();
+                Arc::new(Lane::new(region, family, limits, config.queue))
+            })
+        });
         let tasks = lanes
             .iter()
             .flatten()
@@ -185,9 +280,11 @@ impl Limits {
         region: Region,
         family: Family,
         skill: Option<&SkillId>,
+        entry: Entry,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
-        self.lane(region, family).admit(skill, deadline).await
+        let lane = self.lane(region, family);
+        lane.admit(skill, entry, deadline).await
     }
 
     /// Tells whether a request that came now could be served before `deadline`.
@@ -208,7 +305,7 @@ impl Limits {
     pub fn reconfigure(&self, config: &LimitsConfig) {
         for lanes in &self.lanes {
             for (family, lane) in Family::ALL.into_iter().zip(lanes) {
-                lane.reconfigure(config.quotas(family), config.queue);
+                lane.reconfigure(config.of(family).clone(), config.queue);
             }
         }
     }
@@ -217,6 +314,12 @@ impl Limits {
     #[must_use]
     pub fn snapshot(&self, region: Region, family: Family) -> LaneSnapshot {
         self.lane(region, family).snapshot()
+    }
+
+    /// What one lane has learned, by skill.
+    #[must_use]
+    pub fn learned(&self, region: Region, family: Family) -> Vec<Learned> {
+        self.lane(region, family).learned()
     }
 
     fn lane(&self, region: Region, family: Family) -> &Arc<Lane> {
@@ -247,13 +350,18 @@ mod tests {
         Some(Quota {
             requests: requests.try_into().unwrap(),
             per,
+            burst: None,
         })
     }
 
     fn config(region: Option<Quota>, skill: Option<Quota>) -> LimitsConfig {
         LimitsConfig {
-            profile: FamilyQuotas { region, skill },
-            passthrough: FamilyQuotas::default(),
+            profile: FamilyLimits {
+                region,
+                skill,
+                ..FamilyLimits::default()
+            },
+            passthrough: FamilyLimits::default(),
             queue: QueueLimits {
                 max_queue: 10_000,
                 max_skills: 100,
@@ -268,7 +376,13 @@ mod tests {
     async fn admit(limits: &Limits, skill: &SkillId, within: Duration) -> Result<Permit, Refusal> {
         let deadline = Instant::now() + within;
         limits
-            .admit(Region::Eu, Family::Profile, Some(skill), deadline)
+            .admit(
+                Region::Eu,
+                Family::Profile,
+                Some(skill),
+                Entry::New,
+                deadline,
+            )
             .await
     }
 
@@ -346,8 +460,13 @@ mod tests {
         let _held = admit(&limits, &skill(1), 100 * MS).await.unwrap();
         assert!(admit(&limits, &skill(2), MS).await.is_ok());
         let one = skill(1);
-        let other_family =
-            limits.admit(Region::Eu, Family::Passthrough, Some(&one), Instant::now());
+        let other_family = limits.admit(
+            Region::Eu,
+            Family::Passthrough,
+            Some(&one),
+            Entry::New,
+            Instant::now(),
+        );
         assert!(other_family.await.is_ok());
     }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::body::{self, Body, Fault, Progress};
 use crate::config::Config;
 use crate::error::{Error, Kind};
-use crate::limits::{Family, Limits, Permit, Refusal, Scope};
+use crate::limits::{Entry, Family, Limits, Permit, Refusal, Scope};
 use crate::metrics::Metrics;
 use crate::request::strip_hop_by_hop;
 use crate::route::Region;
@@ -95,7 +95,7 @@ impl Upstream {
             let admit = || async {
                 let skill = call.skill.as_ref();
                 self.limits
-                    .admit(call.region, Family::Profile, skill, deadline)
+                    .admit(call.region, Family::Profile, skill, Entry::New, deadline)
                     .await
             };
             let send = |permit| self.attempt(call, config, permit, deadline);
@@ -173,7 +173,13 @@ impl Upstream {
         let skill = call.skill.as_ref();
         let admitted = self
             .limits
-            .admit(call.region, Family::Passthrough, skill, admit_by)
+            .admit(
+                call.region,
+                Family::Passthrough,
+                skill,
+                Entry::New,
+                admit_by,
+            )
             .await;
         let permit = admitted.map_err(refused)?;
         effort.queue_wait = permit.waited();
@@ -322,7 +328,7 @@ fn failed(region: Region, kind: Kind) -> Error {
 mod tests {
     use super::*;
     use crate::config::file::Retry;
-    use crate::limits::{Answered, FamilyQuotas, LimitsConfig, QueueLimits, Quota};
+    use crate::limits::{Answered, FamilyLimits, LimitsConfig, QueueLimits, Quota};
     use http::StatusCode;
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -331,11 +337,11 @@ mod tests {
 
     fn limits(skill: Option<Quota>) -> Limits {
         Limits::new(&LimitsConfig {
-            profile: FamilyQuotas {
-                region: None,
+            profile: FamilyLimits {
                 skill,
+                ..FamilyLimits::default()
             },
-            passthrough: FamilyQuotas::default(),
+            passthrough: FamilyLimits::default(),
             queue: QueueLimits {
                 max_queue: 10,
                 max_skills: 10,
@@ -377,7 +383,7 @@ mod tests {
             Region::Eu,
             deadline,
             std::future::pending(),
-            || limits.admit(Region::Eu, Family::Profile, None, deadline),
+            || limits.admit(Region::Eu, Family::Profile, None, Entry::New, deadline),
             |mut permit: Permit| {
                 let next = script.borrow_mut().pop_front().unwrap();
                 async move {
@@ -440,6 +446,7 @@ mod tests {
         let quota = Quota {
             requests: 1.try_into().unwrap(),
             per: 1000 * MS,
+            burst: None,
         };
         let limits = limits(Some(quota));
         let script = vec![answer(500, None), answer(200, None)];
@@ -456,11 +463,12 @@ mod tests {
         let quota = Quota {
             requests: 1.try_into().unwrap(),
             per: 1000 * MS,
+            burst: None,
         };
         let limits = limits(Some(quota));
         let deadline = Instant::now() + 10_000 * MS;
         let _held = limits
-            .admit(Region::Eu, Family::Profile, None, deadline)
+            .admit(Region::Eu, Family::Profile, None, Entry::New, deadline)
             .await
             .unwrap();
         let mut effort = Effort::default();
@@ -474,7 +482,7 @@ mod tests {
             Region::Eu,
             deadline,
             sleep(10 * MS),
-            || limits.admit(Region::Eu, Family::Profile, None, deadline),
+            || limits.admit(Region::Eu, Family::Profile, None, Entry::New, deadline),
             |_| async { answer(200, None) },
             &mut effort,
         );

@@ -178,25 +178,45 @@ fn enabled() -> bool {
 }
 
 /// `[limits]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml says what each key means")]
 pub struct Limits {
     pub max_queue: usize,
     pub max_skills: usize,
-    pub profile: Quotas,
-    pub passthrough: Quotas,
+    pub profile: FamilyLimits,
+    pub passthrough: FamilyLimits,
 }
 
 /// `[limits.profile]`, `[limits.passthrough]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Quotas {
+pub struct FamilyLimits {
+    pub adaptive: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Quota>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skill: Option<Quota>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skills: BTreeMap<String, SkillLimits>,
+}
+
+/// `[limits.*.skills."SKILL"]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct SkillLimits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    #[serde(default = "one")]
+    pub weight: u32,
+    #[serde(default)]
+    pub floor: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// `[upstream]`

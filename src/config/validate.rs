@@ -3,18 +3,20 @@
 //! Each method answers something usable even for a bad value, so that the search
 //! goes on; the problems decide whether the result is used.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
-use super::file::{ConfigFile, Quotas};
+use super::file::{self, ConfigFile};
 use super::layers::{Layers, Problem};
 use crate::cache::policy::Freshness;
-use crate::limits::{FamilyQuotas, LimitsConfig, QueueLimits, Quota};
+use crate::limits::{FamilyLimits, LimitsConfig, QueueLimits, Quota, SkillLimits};
 use crate::route::path::PathTemplate;
 use crate::route::{Region, RouteTable, Rule, UpstreamUrl};
+use crate::token::SkillId;
 
 /// Alexa waits about so long for a skill's whole answer.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(8);
@@ -117,17 +119,58 @@ impl Check {
 
     pub(super) fn limits(&mut self, file: &ConfigFile) -> LimitsConfig {
         let limits = &file.limits;
-        let mut family = |name: &str, quotas: &Quotas| FamilyQuotas {
-            region: self.quota(&format!("limits.{name}.region"), quotas.region),
-            skill: self.quota(&format!("limits.{name}.skill"), quotas.skill),
-        };
         LimitsConfig {
-            profile: family("profile", &limits.profile),
-            passthrough: family("passthrough", &limits.passthrough),
+            profile: self.family("limits.profile", &limits.profile),
+            passthrough: self.family("limits.passthrough", &limits.passthrough),
             queue: QueueLimits {
                 max_queue: limits.max_queue,
                 max_skills: limits.max_skills,
             },
+        }
+    }
+
+    fn family(&mut self, path: &str, limits: &file::FamilyLimits) -> FamilyLimits {
+        let region = self.quota(&format!("{path}.region"), limits.region);
+        let mut skills = BTreeMap::new();
+        let mut floors = 0;
+        for (id, own) in &limits.skills {
+            let path = format!("{path}.skills.{id}");
+            let skill = SkillId::parse(id);
+            let shape = "a skill is named by its whole id in quotes, \"amzn1.ask.skill.…\"";
+            self.ensure(skill.is_some(), &path, shape);
+            self.ensure(
+                (1..=1000).contains(&own.weight),
+                &format!("{path}.weight"),
+                "from 1 to 1000",
+            );
+            floors += u64::from(own.floor);
+            let of_region = region.map_or(0, |region| u64::from(region.requests.get()));
+            let floor = format!("{path}.floor");
+            match region {
+                None => self.ensure(
+                    own.floor == 0,
+                    &floor,
+                    "a floor is a part of the region's quota, and there is none",
+                ),
+                Some(_) => self.ensure(
+                    floors <= of_region,
+                    &floor,
+                    "all floors together are more than the region's quota",
+                ),
+            }
+            let quota = self.quota(&format!("{path}.quota"), own.quota);
+            let own = SkillLimits {
+                quota,
+                weight: own.weight,
+                floor: own.floor,
+            };
+            skills.extend(skill.map(|skill| (skill, own)));
+        }
+        FamilyLimits {
+            adaptive: limits.adaptive,
+            region,
+            skill: self.quota(&format!("{path}.skill"), limits.skill),
+            skills: Arc::new(skills),
         }
     }
 
@@ -142,6 +185,11 @@ impl Check {
             self.positive(&format!("{path}.per"), quota.per);
             let short = quota.per <= Duration::from_secs(3600);
             self.ensure(short, &format!("{path}.per"), "at most 1h");
+            self.ensure(
+                quota.burst.is_none_or(|burst| burst <= quota.requests),
+                &format!("{path}.burst"),
+                "at most requests: a burst is a part of them",
+            );
         }
         quota
     }

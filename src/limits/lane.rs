@@ -1,65 +1,30 @@
-//! One lane: the calls of one family to one region, and who goes next.
+//! One lane: the calls of one family to one region, behind one lock.
 //!
-//! A request needs a slot of the region's quota and one of its skill's, both or
-//! none. Requests of one skill go in the order in which they came; skills take
-//! turns, and a skill that has used its own quota up does not hold up the others.
-//! A request that is not expected to get through before its deadline is refused
-//! at once; one that leaves gives up its place.
+//! A request gets a [`Permit`] at once, or a place in the [`Queue`], or a refusal
+//! at once if it is not expected to get through before its deadline. One that
+//! leaves gives up its place. The lock is short, never held across an await, and
+//! released before anyone is told.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::estimate::Estimate;
-use super::quota::Quota;
-use super::window::Window;
-use super::{Answered, FamilyQuotas, LaneSnapshot, QueueLimits, Refusal, Scope};
+use super::adaptive::Notice;
+use super::queue::{Entered, Queue, Queued};
+use super::tenant::TenantKey;
+use super::{
+    Answered, Entry, Family, FamilyLimits, LaneSnapshot, Learned, QueueLimits, Refusal, Region,
+};
 use crate::token::SkillId;
 
-/// Whose quota a request counts against: a skill's, or the one that all requests
-/// without a skill share.
-type TenantKey = Option<SkillId>;
-
 pub(super) struct Lane {
-    state: Mutex<State>,
+    region: Region,
+    family: Family,
+    queue: Mutex<Queue>,
     /// Something happened that may let a waiting request go, or changes when.
     changed: Notify,
-}
-
-struct State {
-    quotas: FamilyQuotas,
-    limits: QueueLimits,
-    region: Window,
-    tenants: HashMap<TenantKey, Tenant>,
-    /// The tenants with a queue, in the order of their turns.
-    turns: VecDeque<TenantKey>,
-    queued: usize,
-    next_seq: u64,
-    round_trip: Estimate,
-    /// By how much those who waited were served later than they were told, for
-    /// answers come when they come and timers are coarse.
-    lateness: Estimate,
-    /// What was sent before this moment is not known for tenants that are new.
-    unknown_before: Option<Instant>,
-    /// Idle tenants are forgotten when there are this many.
-    sweep_at: usize,
-}
-
-#[derive(Default)]
-struct Tenant {
-    window: Window,
-    queue: VecDeque<Waiting>,
-}
-
-struct Waiting {
-    seq: u64,
-    /// When it was expected to get its turn.
-    expected_at: Instant,
-    deadline: Instant,
-    grant: oneshot::Sender<Permit>,
 }
 
 /// The right to make one call. Whoever holds it has a slot of every quota that
@@ -67,29 +32,27 @@ struct Waiting {
 /// one window after the drop.
 pub struct Permit {
     lane: Arc<Lane>,
-    tenant: TenantKey,
+    tenant: usize,
     sent_at: Option<Instant>,
+    /// The tenant's learned rate was all in use when it was granted.
+    pressed: bool,
     /// How long the request waited for it.
     waited: Duration,
+    /// Its slots are still to be given back.
+    open: bool,
 }
 
 impl Lane {
-    pub(super) fn new(quotas: FamilyQuotas, limits: QueueLimits) -> Self {
-        let state = State {
-            quotas,
-            limits,
-            region: Window::default(),
-            tenants: HashMap::new(),
-            turns: VecDeque::new(),
-            queued: 0,
-            next_seq: 0,
-            round_trip: Estimate::default(),
-            lateness: Estimate::default(),
-            unknown_before: None,
-            sweep_at: SWEEP_FROM,
-        };
+    pub(super) fn new(
+        region: Region,
+        family: Family,
+        config: FamilyLimits,
+        limits: QueueLimits,
+    ) -> Self {
         Self {
-            state: Mutex::new(state),
+            region,
+            family,
+            queue: Mutex::new(Queue::new(config, limits)),
             changed: Notify::new(),
         }
     }
@@ -98,63 +61,56 @@ impl Lane {
     pub(super) async fn admit(
         self: &Arc<Self>,
         skill: Option<&SkillId>,
+        entry: Entry,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
         let asked_at = Instant::now();
-        let mut place = match self.enter(skill, asked_at, deadline)? {
-            Entered::Admitted(permit) => return Ok(permit),
-            Entered::Queued(place) => place,
+        let mut place = match self.enter(skill, entry, asked_at, deadline)? {
+            Admission::Permit(permit) => return Ok(permit),
+            Admission::Place(place) => place,
         };
         self.changed.notify_one();
-        match timeout_at(deadline, &mut place.grant).await {
-            Ok(Ok(mut permit)) => {
+        match timeout_at(deadline, &mut place.queued.grant).await {
+            Ok(Ok(granted)) => granted.map(|mut permit| {
                 permit.waited = asked_at.elapsed();
-                Ok(permit)
+                permit
+            }),
+            // The deadline has passed, or the lane has ended.
+            _ => {
+                let now = Instant::now();
+                Err(self.lock().refusal(place.queued.tenant, entry, now))
             }
-            // The turn came too late, the deadline has passed, or the lane has ended.
-            _ => Err(self.lock().refusal(&place.tenant, Instant::now())),
         }
     }
 
     /// Whether a request that came now could be served in time.
     pub(super) fn check(&self, skill: Option<&SkillId>, deadline: Instant) -> Result<(), Refusal> {
-        let now = Instant::now();
-        let mut state = self.lock();
-        let tenant = state.tenant(skill);
-        match state.may_go(&tenant, now) {
-            true => Ok(()),
-            false => state.expect_turn(&tenant, now, deadline).map(drop),
-        }
+        self.lock().check(skill, Instant::now(), deadline)
     }
 
     fn enter(
         self: &Arc<Self>,
         skill: Option<&SkillId>,
+        entry: Entry,
         now: Instant,
         deadline: Instant,
-    ) -> Result<Entered, Refusal> {
+    ) -> Result<Admission, Refusal> {
         let mut unclaimed = Vec::new();
-        let mut state = self.lock();
-        let tenant = state.tenant(skill);
-        self.grant_ready(&mut state, now, &mut unclaimed);
-        let entered = if state.may_go(&tenant, now) {
-            state.take(&tenant);
-            Ok(Entered::Admitted(Permit::new(self, tenant)))
-        } else {
-            state
-                .enqueue(tenant, now, deadline)
-                .map(|(tenant, seq, grant)| {
-                    Entered::Queued(Place {
-                        lane: Arc::clone(self),
-                        tenant,
-                        seq,
-                        grant,
-                    })
-                })
-        };
-        drop(state);
+        let mut queue = self.lock();
+        self.grant(&mut queue, now, &mut unclaimed);
+        let entered = queue.enter(skill, entry, now, deadline);
+        let admission = entered.map(|entered| match entered {
+            Entered::Admitted(tenant) => {
+                Admission::Permit(Permit::new(self, tenant, queue.is_pressed(tenant)))
+            }
+            Entered::Queued(queued) => Admission::Place(Place {
+                lane: Arc::clone(self),
+                queued,
+            }),
+        });
+        drop(queue);
         drop(unclaimed);
-        entered
+        admission
     }
 
     /// Hands permits to those whose turn has come, for as long as the lane lives.
@@ -162,10 +118,10 @@ impl Lane {
         loop {
             let mut unclaimed = Vec::new();
             let next = {
-                let mut state = self.lock();
+                let mut queue = self.lock();
                 let now = Instant::now();
-                self.grant_ready(&mut state, now, &mut unclaimed);
-                state.next_turn(now)
+                self.grant(&mut queue, now, &mut unclaimed);
+                queue.next_turn(now)
             };
             // A permit that nobody claimed takes the lock to give itself back.
             drop(unclaimed);
@@ -181,295 +137,117 @@ impl Lane {
 
     /// Grants until a quota is used up or nobody waits. Permits whose receivers
     /// have left meanwhile go to `unclaimed`, to be dropped without the lock.
-    fn grant_ready(self: &Arc<Self>, state: &mut State, now: Instant, unclaimed: &mut Vec<Permit>) {
-        while let Some((tenant, grant)) = state.next_ready(now) {
-            state.take(&tenant);
-            unclaimed.extend(grant.send(Permit::new(self, tenant)).err());
+    fn grant(
+        self: &Arc<Self>,
+        queue: &mut Queue,
+        now: Instant,
+        unclaimed: &mut Vec<Result<Permit, Refusal>>,
+    ) {
+        while let Some((tenant, waiter)) = queue.next(now) {
+            let permit = Permit::new(self, tenant, queue.is_pressed(tenant));
+            unclaimed.extend(waiter.grant.send(Ok(permit)).err());
         }
     }
 
-    pub(super) fn reconfigure(&self, quotas: FamilyQuotas, limits: QueueLimits) {
-        self.lock().reconfigure(quotas, limits, Instant::now());
+    pub(super) fn reconfigure(&self, config: FamilyLimits, limits: QueueLimits) {
+        self.lock().reconfigure(config, limits, Instant::now());
         self.changed.notify_one();
     }
 
     pub(super) fn snapshot(&self) -> LaneSnapshot {
-        let state = self.lock();
-        LaneSnapshot {
-            quota_region: state.quotas.region,
-            quota_skill: state.quotas.skill,
-            in_flight: state.region.in_flight(),
-            region_slots_used: state.region.used(),
-            queued: state.queued,
-            skills: state.tenants.len(),
-            round_trip_seconds: state.round_trip.mean().as_secs_f64(),
-        }
+        self.lock().snapshot()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so a poisoned state is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn learned(&self) -> Vec<Learned> {
+        self.lock().learned(Instant::now())
     }
-}
 
-impl State {
-    /// The tenant that a request counts against. When too many skills are known,
-    /// new ones share the bucket of requests without one.
-    fn tenant(&mut self, skill: Option<&SkillId>) -> TenantKey {
-        let key = skill.cloned();
-        if !self.tenants.contains_key(&key) {
-            if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
-                self.forget_idle(Instant::now());
+    /// Ends a permit: takes its slots back, and learns from its answer if there
+    /// was one.
+    fn close(&self, permit: &Permit, answered: Option<Answered>) {
+        let now = Instant::now();
+        let mut queue = self.lock();
+        let notice = match (permit.sent_at, answered) {
+            (Some(sent_at), Some(answered)) => {
+                queue.learn(permit.tenant, (sent_at, permit.pressed), answered, now)
             }
-            if key.is_some() && self.tenants.len() >= self.limits.max_skills {
-                return self.tenant(None);
-            }
-            let mut tenant = Tenant::default();
-            if let (Some(quota), Some(since)) = (&self.quotas.skill, self.unknown_before) {
-                tenant.window.spend(quota, since);
-            }
-            self.tenants.insert(key.clone(), tenant);
-        }
-        key
-    }
-
-    /// A tenant that is not idle is never forgotten: that would be a fresh burst.
-    fn forget_idle(&mut self, now: Instant) {
-        let quota = self.quotas.skill;
-        self.tenants.retain(|_, tenant| {
-            !tenant.queue.is_empty() || !tenant.window.is_idle(quota.as_ref(), now)
-        });
-        self.sweep_at = (2 * self.tenants.len()).max(SWEEP_FROM);
-    }
-
-    /// Whether a request that came now may go: nobody of its tenant waits and all
-    /// slots are free. Those of other tenants that could go have gone.
-    fn may_go(&mut self, key: &TenantKey, now: Instant) -> bool {
-        let Some(tenant) = self.tenants.get_mut(key) else {
-            return false;
+            _ => None,
         };
-        tenant.queue.is_empty()
-            && tenant.window.has_free(self.quotas.skill.as_ref(), now)
-            && self.region.has_free(self.quotas.region.as_ref(), now)
-    }
-
-    fn take(&mut self, key: &TenantKey) {
-        self.region.take();
-        if let Some(tenant) = self.tenants.get_mut(key) {
-            tenant.window.take();
+        queue.give_back(permit.tenant, permit.sent_at.is_some(), now);
+        let someone_waits = queue.is_anyone_waiting();
+        drop(queue);
+        if someone_waits {
+            self.changed.notify_one();
+        }
+        if let Some((skill, notice)) = notice {
+            self.tell(&skill, notice);
         }
     }
 
-    fn enqueue(
-        &mut self,
-        key: TenantKey,
-        now: Instant,
-        deadline: Instant,
-    ) -> Result<(TenantKey, u64, oneshot::Receiver<Permit>), Refusal> {
-        let expected_at = self.expect_turn(&key, now, deadline)?;
-        if self.queued >= self.limits.max_queue {
-            return Err(Refusal {
-                wait: expected_at - now,
-                scope: Scope::Queue,
-            });
-        }
-        let (grant, granted) = oneshot::channel();
-        let seq = self.next_seq;
-        let tenant = self.tenants.entry(key.clone()).or_default();
-        if tenant.queue.is_empty() {
-            self.turns.push_back(key.clone());
-        }
-        tenant.queue.push_back(Waiting {
-            seq,
-            expected_at,
-            deadline,
-            grant,
-        });
-        self.next_seq += 1;
-        self.queued += 1;
-        Ok((key, seq, granted))
-    }
-
-    /// When the turn of one more request is expected, if its answer would then be
-    /// there in time.
-    fn expect_turn(
-        &self,
-        key: &TenantKey,
-        now: Instant,
-        deadline: Instant,
-    ) -> Result<Instant, Refusal> {
-        let refusal = self.refusal(key, now);
-        let expected_at = now + refusal.wait;
-        let slack = self.lateness.at_most().max(LEAST_SLACK);
-        match expected_at + slack + self.round_trip.usual() <= deadline {
-            true => Ok(expected_at),
-            false => Err(refusal),
-        }
-    }
-
-    /// The expected wait of one more request, and the quota that makes it longest.
-    fn refusal(&self, key: &TenantKey, now: Instant) -> Refusal {
-        let own = self.tenants.get(key);
-        let ahead = own.map_or(0, |tenant| tenant.queue.len());
-        let wait = |window: &Window, quota: &Option<Quota>, ahead| match quota {
-            Some(quota) => window.expected(quota, now, ahead, self.round_trip.mean()) - now,
-            None => Duration::ZERO,
-        };
-        let skill = own.map_or(Duration::ZERO, |own| {
-            wait(&own.window, &self.quotas.skill, ahead)
-        });
-        // Skills take turns: each of the others goes at most once before each of
-        // ours and once more before this one.
-        let others = self.turns.iter().filter(|other| *other != key);
-        let theirs = others.filter_map(|other| self.tenants.get(other));
-        let turns: usize = theirs.map(|tenant| tenant.queue.len().min(ahead + 1)).sum();
-        let region = wait(&self.region, &self.quotas.region, ahead + turns);
-        match region > skill {
-            true => Refusal {
-                wait: region,
-                scope: Scope::Region,
-            },
-            false => Refusal {
-                wait: skill,
-                scope: Scope::Skill,
-            },
-        }
-    }
-
-    /// Takes the next request out of its queue if all its slots are free.
-    fn next_ready(&mut self, now: Instant) -> Option<(TenantKey, oneshot::Sender<Permit>)> {
-        loop {
-            let key = self.next_tenant(now)?;
-            let queue = &mut self.tenants.get_mut(&key)?.queue;
-            let waiting = queue.pop_front()?;
-            if !queue.is_empty() {
-                self.turns.push_back(key.clone());
-            }
-            self.queued -= 1;
-            self.lateness
-                .note(now.saturating_duration_since(waiting.expected_at));
-            // A call whose answer would come too late is not made: the request is
-            // told by the end of its channel, and the slot is for the next.
-            if now + self.round_trip.usual() <= waiting.deadline {
-                return Some((key, waiting.grant));
+    fn tell(&self, skill: &TenantKey, notice: Notice) {
+        let (region, family) = (self.region.name(), self.family.name());
+        let skill = skill.as_ref().map(SkillId::as_str);
+        match notice {
+            Notice::Capped(rate) => tracing::warn!(
+                region,
+                family,
+                skill,
+                limit_per_second = rate,
+                "Alexa answered 429: its quota for this skill is being learned"
+            ),
+            Notice::Confirmed(rate) => {
+                // Whole requests in ten seconds keep what a whole number in one loses.
+                let quota = format!("{{ requests = {}, per = \"10s\" }}", (rate * 10.0).floor());
+                let line = match skill {
+                    Some(skill) => format!("[limits.{family}.skills.\"{skill}\"] quota = {quota}"),
+                    None => format!("[limits.{family}] skill = {quota}"),
+                };
+                tracing::info!(
+                    region,
+                    family,
+                    skill,
+                    limit_per_second = rate,
+                    line,
+                    "Alexa's quota for this skill is as good as known; the configuration may say so"
+                );
             }
         }
     }
 
-    /// Takes out the first turn whose tenant has a free slot, if the region has.
-    fn next_tenant(&mut self, now: Instant) -> Option<TenantKey> {
-        let Self {
-            turns,
-            tenants,
-            quotas,
-            region,
-            ..
-        } = self;
-        if turns.is_empty() || !region.has_free(quotas.region.as_ref(), now) {
-            return None;
-        }
-        let turn = turns.iter().position(|key| {
-            let tenant = tenants.get_mut(key);
-            tenant.is_some_and(|tenant| tenant.window.has_free(quotas.skill.as_ref(), now))
-        })?;
-        turns.remove(turn)
-    }
-
-    /// When the next waiting request is known to get its slots. `None` if nobody
-    /// waits, or if it takes an answer first.
-    fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let region = match &self.quotas.region {
-            Some(quota) => self.region.next_free(quota, now)?,
-            None => now,
-        };
-        let skill = match &self.quotas.skill {
-            Some(quota) => {
-                let tenants = self.turns.iter().filter_map(|key| self.tenants.get(key));
-                tenants
-                    .filter_map(|tenant| tenant.window.next_free(quota, now))
-                    .min()?
-            }
-            None => now,
-        };
-        (!self.turns.is_empty()).then(|| region.max(skill))
-    }
-
-    fn leave(&mut self, key: &TenantKey, seq: u64) {
-        let Some(tenant) = self.tenants.get_mut(key) else {
-            return;
-        };
-        let Ok(at) = tenant
-            .queue
-            .binary_search_by_key(&seq, |waiting| waiting.seq)
-        else {
-            return;
-        };
-        tenant.queue.remove(at);
-        self.queued -= 1;
-        if tenant.queue.is_empty() {
-            self.turns.retain(|other| other != key);
-        }
-    }
-
-    fn give_back(&mut self, permit: &Permit, now: Instant) {
-        let tenant = self.tenants.get_mut(&permit.tenant);
-        let tenant = tenant.map(|tenant| &mut tenant.window);
-        if permit.sent_at.is_some() {
-            self.region.give_back_sent(self.quotas.region.as_ref(), now);
-            tenant
-                .into_iter()
-                .for_each(|w| w.give_back_sent(self.quotas.skill.as_ref(), now));
-        } else {
-            self.region.give_back_unsent();
-            tenant.into_iter().for_each(Window::give_back_unsent);
-        }
-    }
-
-    fn reconfigure(&mut self, quotas: FamilyQuotas, limits: QueueLimits, now: Instant) {
-        let old = self.quotas;
-        self.region
-            .adopt(old.region.as_ref(), quotas.region.as_ref(), now);
-        for tenant in self.tenants.values_mut() {
-            tenant
-                .window
-                .adopt(old.skill.as_ref(), quotas.skill.as_ref(), now);
-        }
-        let longer = |new: &Quota| old.skill.is_none_or(|old| old.per < new.per);
-        if quotas.skill.as_ref().is_some_and(longer) {
-            self.unknown_before = Some(now);
-        }
-        (self.quotas, self.limits) = (quotas, limits);
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while the lock is held, so a poisoned queue is whole.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What came of asking for a permit.
-enum Entered {
-    Admitted(Permit),
-    Queued(Place),
+enum Admission {
+    Permit(Permit),
+    Place(Place),
 }
 
 /// A place in a queue; dropping it gives it up.
 struct Place {
     lane: Arc<Lane>,
-    tenant: TenantKey,
-    seq: u64,
-    grant: oneshot::Receiver<Permit>,
+    queued: Queued,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.lane.lock().leave(&self.tenant, self.seq);
-        // `grant` is dropped after this, without the lock: it may hold a permit.
+        self.lane.lock().leave(&self.queued, Instant::now());
+        // The channel is dropped after this, without the lock: it may hold a permit.
     }
 }
 
 impl Permit {
-    fn new(lane: &Arc<Lane>, tenant: TenantKey) -> Self {
+    fn new(lane: &Arc<Lane>, tenant: usize, pressed: bool) -> Self {
         Self {
             lane: Arc::clone(lane),
             tenant,
             sent_at: None,
+            pressed,
             waited: Duration::ZERO,
+            open: true,
         }
     }
 
@@ -491,21 +269,16 @@ impl Permit {
     }
 
     /// Ends the permit at the receipt of the answer's head.
-    pub(crate) fn answered(self, _answered: Answered) {
-        if let Some(sent_at) = self.sent_at {
-            self.lane.lock().round_trip.note(sent_at.elapsed());
-        }
+    pub(crate) fn answered(mut self, answered: Answered) {
+        self.open = false;
+        self.lane.close(&self, Some(answered));
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.lane.lock();
-        state.give_back(self, Instant::now());
-        let someone_waits = state.queued > 0;
-        drop(state);
-        if someone_waits {
-            self.lane.changed.notify_one();
+        if self.open {
+            self.lane.close(self, None);
         }
     }
 }
@@ -517,9 +290,3 @@ impl std::fmt::Debug for Permit {
             .finish_non_exhaustive()
     }
 }
-
-/// How much later than expected a turn may come on a busy machine.
-const LEAST_SLACK: Duration = Duration::from_millis(20);
-
-/// Below this many tenants nobody looks for idle ones.
-const SWEEP_FROM: usize = 1024;

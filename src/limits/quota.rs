@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// At most `requests` in any window of length `per`.
 ///
-/// Written `20/1s`: a whole number, a slash, a duration.
+/// Written `20/1s`: a whole number, a slash, a duration; the burst has no place
+/// in this short form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
@@ -18,6 +19,10 @@ pub struct Quota {
     /// The length of the window; more than zero.
     #[serde(with = "crate::config::duration")]
     pub per: Duration,
+    /// How many of them may go at once; the others then follow evenly, one each
+    /// `per / requests`. Without it, all may go at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<NonZeroU32>,
 }
 
 /// Why a text is not a [`Quota`].
@@ -33,6 +38,14 @@ pub enum QuotaError {
     EmptyWindow,
 }
 
+impl Quota {
+    /// The mean rate, in requests per second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        f64::from(self.requests.get()) / self.per.as_secs_f64()
+    }
+}
+
 impl FromStr for Quota {
     type Err = QuotaError;
 
@@ -43,7 +56,11 @@ impl FromStr for Quota {
         if per.is_zero() {
             return Err(QuotaError::EmptyWindow);
         }
-        Ok(Self { requests, per })
+        Ok(Self {
+            requests,
+            per,
+            burst: None,
+        })
     }
 }
 

@@ -17,21 +17,31 @@ use tokio::time::Instant;
 
 use super::quota::Quota;
 
-/// What is known about the slots of one quota.
-#[derive(Clone, Debug, Default)]
-pub struct Window {
+/// What is known about the slots of one quota. `O` tells whose a slot is, where
+/// that matters.
+#[derive(Clone, Debug)]
+pub struct Window<O = ()> {
     /// How many slots are held by requests on their way.
     in_flight: u32,
     /// When answers were received whose slots are still cooling; ascending.
-    returned: VecDeque<Instant>,
+    returned: VecDeque<(Instant, O)>,
 }
 
-impl Window {
-    /// Whether a slot is free; always, if there is no quota.
-    pub fn has_free(&mut self, quota: Option<&Quota>, now: Instant) -> bool {
-        let Some(quota) = quota else { return true };
-        self.forget_cooled(quota, now);
-        self.used() < quota.requests.get() as usize
+impl<O> Default for Window<O> {
+    fn default() -> Self {
+        Self {
+            in_flight: 0,
+            returned: VecDeque::new(),
+        }
+    }
+}
+
+impl<O: Copy> Window<O> {
+    /// How many slots are free, of those that have cooled by the last
+    /// [`Window::cool`].
+    #[must_use]
+    pub fn free(&self, quota: &Quota) -> usize {
+        (quota.requests.get() as usize).saturating_sub(self.used())
     }
 
     /// Takes a slot. The caller has seen that one is free.
@@ -46,30 +56,37 @@ impl Window {
 
     /// Gives a slot back whose request was answered, or is known to be dead, at
     /// `now`: it is free one window later.
-    pub fn give_back_sent(&mut self, quota: Option<&Quota>, now: Instant) {
+    pub fn give_back_sent(&mut self, owner: O, now: Instant) {
         self.in_flight -= 1;
-        if quota.is_some() {
-            self.returned.push_back(now);
-        }
+        self.returned.push_back((now, owner));
     }
 
-    /// Adapts to a new quota. Where it needs a history that was not kept (there
-    /// was no quota, or a shorter window), it starts spent: what was sent before
-    /// is not known and is taken to have been all that is allowed.
-    pub fn adopt(&mut self, old: Option<&Quota>, new: Option<&Quota>, now: Instant) {
-        match new {
-            None => self.returned.clear(),
-            Some(new) if old.is_none_or(|old| old.per < new.per) => self.spend(new, now),
-            Some(_) => {}
-        }
-    }
-
-    /// Lets every slot that is not held start to cool at `since`.
-    pub fn spend(&mut self, quota: &Quota, since: Instant) {
+    /// Lets every slot that is not held start to cool at `since`, as if `nobody`
+    /// had given it back then. What was cooling is drained through `freed`.
+    pub fn spend(&mut self, quota: &Quota, since: Instant, nobody: O, freed: impl FnMut(O)) {
+        self.clear(freed);
         let held = self.in_flight as usize;
-        self.returned.clear();
+        let cooling = (quota.requests.get() as usize).saturating_sub(held);
+        self.returned.resize(cooling, (since, nobody));
+    }
+
+    /// Forgets what is cooling; `freed` learns whose slots those were.
+    pub fn clear(&mut self, freed: impl FnMut(O)) {
         self.returned
-            .resize((quota.requests.get() as usize).saturating_sub(held), since);
+            .drain(..)
+            .map(|(_, owner)| owner)
+            .for_each(freed);
+    }
+
+    /// Frees the slots that have cooled by `now`; `freed` learns whose they were.
+    pub fn cool(&mut self, quota: &Quota, now: Instant, mut freed: impl FnMut(O)) {
+        while let Some(&(returned, owner)) = self.returned.front() {
+            if returned + quota.per > now {
+                break;
+            }
+            self.returned.pop_front();
+            freed(owner);
+        }
     }
 
     /// When a slot is next known to become free, as seen at `now`. `None` while
@@ -81,7 +98,7 @@ impl Window {
             over => self
                 .returned
                 .get(over - 1)
-                .map(|returned| *returned + quota.per),
+                .map(|(returned, _)| *returned + quota.per),
         }
     }
 
@@ -106,7 +123,7 @@ impl Window {
         let cycle = quota.per.saturating_add(round_trip);
         let known = self.used().max(limit);
         let nth = |n: usize| match self.returned.get(n) {
-            Some(&returned) => (returned + quota.per).max(now),
+            Some(&(returned, _)) => (returned + quota.per).max(now),
             None => now + cycle,
         };
         match (needed - 1).checked_sub(known) {
@@ -116,6 +133,12 @@ impl Window {
                 nth(known - limit + beyond % limit) + cycle.saturating_mul(rounds)
             }
         }
+    }
+
+    /// When the slot was given back that cools next.
+    #[must_use]
+    pub fn first_returned(&self) -> Option<Instant> {
+        self.returned.front().map(|(returned, _)| *returned)
     }
 
     /// How many slots are held or cooling.
@@ -129,24 +152,6 @@ impl Window {
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
-
-    /// Whether nothing would be lost by forgetting this window.
-    pub fn is_idle(&mut self, quota: Option<&Quota>, now: Instant) -> bool {
-        if let Some(quota) = quota {
-            self.forget_cooled(quota, now);
-        }
-        self.used() == 0
-    }
-
-    fn forget_cooled(&mut self, quota: &Quota, now: Instant) {
-        while self
-            .returned
-            .front()
-            .is_some_and(|&returned| returned + quota.per <= now)
-        {
-            self.returned.pop_front();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -159,6 +164,7 @@ mod tests {
         Quota {
             requests: requests.try_into().unwrap(),
             per,
+            burst: None,
         }
     }
 
@@ -168,32 +174,34 @@ mod tests {
         let mut window = Window::default();
         window.take();
         window.take();
-        assert!(!window.has_free(Some(&quota), start));
+        assert_eq!(window.free(&quota), 0);
         assert_eq!(window.next_free(&quota, start), None);
-        window.give_back_sent(Some(&quota), start + 60 * MS);
+        window.give_back_sent("mine", start + 60 * MS);
         assert_eq!(window.next_free(&quota, start), Some(start + 1060 * MS));
-        assert!(!window.has_free(Some(&quota), start + 1059 * MS));
-        assert!(window.has_free(Some(&quota), start + 1060 * MS));
+        let mut freed = Vec::new();
+        window.cool(&quota, start + 1059 * MS, |owner| freed.push(owner));
+        assert_eq!((window.free(&quota), freed.len()), (0, 0));
+        window.cool(&quota, start + 1060 * MS, |owner| freed.push(owner));
+        assert_eq!((window.free(&quota), freed), (1, vec!["mine"]));
     }
 
     #[test]
     fn a_slot_that_was_not_used_is_free_at_once() {
-        let (quota, now) = (quota(1, 1000 * MS), Instant::now());
-        let mut window = Window::default();
+        let quota = quota(1, 1000 * MS);
+        let mut window = Window::<()>::default();
         window.take();
         window.give_back_unsent();
-        assert!(window.has_free(Some(&quota), now));
+        assert_eq!(window.free(&quota), 1);
     }
 
     #[test]
     fn a_smaller_quota_waits_for_the_excess_to_cool() {
-        let (large, small, start) = (quota(4, 1000 * MS), quota(2, 1000 * MS), Instant::now());
+        let (small, start) = (quota(2, 1000 * MS), Instant::now());
         let mut window = Window::default();
         for n in 0..4 {
             window.take();
-            window.give_back_sent(Some(&large), start + n * MS);
+            window.give_back_sent((), start + n * MS);
         }
-        window.adopt(Some(&large), Some(&small), start + 4 * MS);
         assert_eq!(
             window.next_free(&small, start + 4 * MS),
             Some(start + 1002 * MS)
@@ -203,21 +211,10 @@ mod tests {
             [0, 1, 2, 3].map(expected),
             [1002, 1003, 2002, 2003].map(|ms| ms * MS)
         );
-        assert!(!window.has_free(Some(&small), start + 1001 * MS));
-        assert!(window.has_free(Some(&small), start + 1002 * MS));
-    }
-
-    #[test]
-    fn a_quota_without_history_starts_spent() {
-        let (new, now) = (quota(3, 1000 * MS), Instant::now());
-        for old in [None, Some(quota(100, 100 * MS))] {
-            let mut window = Window::default();
-            window.take();
-            window.adopt(old.as_ref(), Some(&new), now);
-            assert!(!window.has_free(Some(&new), now + 999 * MS));
-            window.give_back_sent(Some(&new), now + 500 * MS);
-            assert!(window.has_free(Some(&new), now + 1000 * MS));
-        }
+        window.cool(&small, start + 1001 * MS, drop);
+        assert_eq!(window.free(&small), 0);
+        window.cool(&small, start + 1002 * MS, drop);
+        assert_eq!(window.free(&small), 1);
     }
 
     #[test]
@@ -225,7 +222,7 @@ mod tests {
         let (quota, start) = (quota(2, 1000 * MS), Instant::now());
         let mut window = Window::default();
         window.take();
-        window.give_back_sent(Some(&quota), start);
+        window.give_back_sent((), start);
         let now = start + 100 * MS;
         let expected = |ahead| window.expected(&quota, now, ahead, 60 * MS) - start;
         assert_eq!(expected(0), 100 * MS, "one is free now");
@@ -239,14 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn no_quota_means_no_history() {
-        let now = Instant::now();
+    fn spent_slots_are_nobodys_and_cool_together() {
+        let (quota, start) = (quota(3, 1000 * MS), Instant::now());
         let mut window = Window::default();
-        for _ in 0..1000 {
-            assert!(window.has_free(None, now));
-            window.take();
-            window.give_back_sent(None, now);
-        }
-        assert!(window.is_idle(None, now));
+        window.take();
+        window.take();
+        window.give_back_sent(Some(7), start);
+        let mut freed = Vec::new();
+        window.spend(&quota, start, None, |owner| freed.push(owner));
+        assert_eq!((window.free(&quota), freed), (0, vec![Some(7)]));
+        assert_eq!(window.first_returned(), Some(start));
+        window.cool(&quota, start + 1000 * MS, |owner| assert_eq!(owner, None));
+        assert_eq!(window.free(&quota), 2);
     }
 }
