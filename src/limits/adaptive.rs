@@ -53,6 +53,8 @@ struct Level {
     pressed: u32,
     /// The share by which the try that is under way exceeds `safe`; 0 if none is.
     step: f64,
+    /// The share by which the next row of tries begins.
+    first_step: f64,
     /// When the next try may begin.
     try_at: Instant,
     last_429: Instant,
@@ -132,9 +134,9 @@ impl Belief {
         level.held(now, sent_at, pressed, most.unwrap_or(f64::INFINITY))
     }
 
-    /// The rate in force, as a quota to keep.
-    pub(super) fn quota(&self) -> Option<Quota> {
-        self.level.map(|level| quota(level.rate))
+    /// The rate in force, as a quota to keep where answers take `round_trip`.
+    pub(super) fn quota(&self, round_trip: Duration) -> Option<Quota> {
+        self.level.map(|level| quota(level.rate, round_trip))
     }
 
     /// Until when nothing is to be sent, if that is still to come.
@@ -179,6 +181,12 @@ impl Level {
     fn first(recent: f64, now: Instant) -> Self {
         let ceiling = recent.max(1.0);
         let safe = SAFE * ceiling;
+        // Upstream may have been busy with calls that were not ours, before a
+        // restart for instance: few answers say little.
+        let (first_step, hold) = match recent < FEW {
+            true => (1.0, Duration::ZERO),
+            false => (STEP, FIRST_HOLD),
+        };
         Self {
             rate: CUT * safe,
             safe,
@@ -187,7 +195,8 @@ impl Level {
             since: now,
             pressed: 0,
             step: 0.0,
-            try_at: now + FIRST_HOLD,
+            first_step,
+            try_at: now + hold,
             last_429: now,
         }
     }
@@ -197,6 +206,7 @@ impl Level {
     fn refused(&mut self, recent: f64, now: Instant) -> bool {
         let was_trying = self.step > 0.0;
         (self.last_429, self.since, self.pressed) = (now, now, 0);
+        self.first_step = STEP;
         // What upstream took in the last second says more than what we believed,
         // unless it took nothing, which says only that the rate was too high.
         let ceiling = match recent > 0.0 {
@@ -210,7 +220,8 @@ impl Level {
         self.try_at = now + self.hold();
         self.ceiling = ceiling;
         if was_trying && near {
-            // The try has failed; what held before still does.
+            // The try has failed; what held before still does, at some distance.
+            self.safe = self.safe.min(SAFE * ceiling);
             self.rate = self.safe;
         } else {
             self.safe = SAFE * ceiling;
@@ -231,8 +242,9 @@ impl Level {
             return false;
         }
         self.pressed += 1;
-        // About a second of full use; a rate that is not used proves nothing.
-        if f64::from(self.pressed) < self.rate.max(1.0) {
+        // So many seconds of full use; a rate that is not used proves nothing.
+        let trial = if self.step > 0.0 { TRIAL } else { 1.0 };
+        if f64::from(self.pressed) < self.rate.max(1.0) * trial {
             return false;
         }
         if self.rate < self.safe {
@@ -241,7 +253,7 @@ impl Level {
         } else if now >= self.try_at {
             self.step = match self.step > 0.0 {
                 true => (self.step * 2.0).min(1.0),
-                false => STEP,
+                false => self.first_step,
             };
             self.safe = self.rate;
             self.rate *= 1.0 + self.step;
@@ -262,9 +274,9 @@ impl Level {
 }
 
 /// A rate as slots: as many as go into a second, rounded up, in the time that so
-/// many take. A quarter of them may go at once, so that the few calls of one turn
-/// go together.
-fn quota(rate: f64) -> Quota {
+/// many take, of which they are on their way for a part. A quarter of them may go
+/// at once, so that the few calls of one turn go together.
+fn quota(rate: f64, round_trip: Duration) -> Quota {
     let slots = rate.ceil().clamp(1.0, 100_000.0);
     #[expect(
         clippy::cast_possible_truncation,
@@ -272,9 +284,10 @@ fn quota(rate: f64) -> Quota {
         reason = "clamped"
     )]
     let slots = NonZeroU32::new(slots as u32).unwrap_or(NonZeroU32::MIN);
+    let cycle = Duration::from_secs_f64(f64::from(slots.get()) / rate);
     Quota {
         requests: slots,
-        per: Duration::from_secs_f64(f64::from(slots.get()) / rate),
+        per: cycle.saturating_sub(round_trip).max(cycle / 2),
         burst: NonZeroU32::new(slots.get() / 4).or(Some(NonZeroU32::MIN)),
     }
 }
@@ -324,7 +337,7 @@ const MOST_RECENT: usize = 256;
 
 /// How close to its ceiling a rate is safe. The upstream's clock is not ours, and
 /// jitter crowds requests together.
-const SAFE: f64 = 0.96;
+const SAFE: f64 = 0.95;
 
 /// What a rate that was thought safe is multiplied by when it was not, to let the
 /// upstream's window drain. CUBIC's own factor is 0.7; ours starts from what the
@@ -340,6 +353,12 @@ const NEAR: f64 = 0.75;
 /// The share by which the first try exceeds what is safe; each further one is
 /// twice as bold.
 const STEP: f64 = 0.05;
+
+/// For how many seconds a rate is tried.
+const TRIAL: f64 = 2.0;
+
+/// Fewer answers than this, in the second before the first 429, are no measure.
+const FEW: f64 = 5.0;
 
 /// How long a new ceiling is respected; twice as long each time it is met again.
 const FIRST_HOLD: Duration = Duration::from_secs(5);
@@ -368,3 +387,143 @@ const LONGEST_OWN_PAUSE: Duration = Duration::from_secs(4);
 /// The longest `Retry-After` that is obeyed: a mistake upstream must not silence a
 /// skill for a day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A belief after `taken` answers within a second and then a 429.
+    fn throttled_after(taken: u32, start: Instant) -> (Belief, Instant) {
+        let mut belief = Belief::default();
+        let now = start + SECOND;
+        for n in 0..taken {
+            let at = start + SECOND * n / taken + MS;
+            belief.counted(at, at, false, None);
+        }
+        belief.throttled(now, now, None);
+        (belief, now)
+    }
+
+    /// Answers to requests sent at full rate, for so long.
+    fn press(belief: &mut Belief, from: Instant, seconds: u32) -> Instant {
+        let end = from + SECOND * seconds;
+        let mut now = from;
+        while now < end {
+            now += Duration::from_secs_f64(1.0 / belief.believed().unwrap().rate);
+            belief.counted(now, now, true, None);
+        }
+        now
+    }
+
+    fn rate(belief: &Belief) -> f64 {
+        belief.believed().unwrap().rate
+    }
+
+    #[test]
+    fn nothing_is_capped_before_the_first_429() {
+        let (mut belief, now) = (Belief::default(), Instant::now());
+        for n in 0..10_000 {
+            assert!(!belief.counted(now + n * MS, now, true, None));
+        }
+        assert_eq!((belief.quota(MS), belief.paused_until(now)), (None, None));
+    }
+
+    #[test]
+    fn the_first_429_believes_what_was_taken_before_it() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        assert!((rate(&belief) - CUT * SAFE * 20.0).abs() < 1e-9);
+        press(&mut belief, now, 4);
+        assert!((rate(&belief) - SAFE * 20.0).abs() < 1e-9, "it climbs back");
+    }
+
+    #[test]
+    fn a_429_to_what_was_sent_before_the_last_one_cuts_nothing() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        let before = rate(&belief);
+        belief.throttled(now + 50 * MS, now - 10 * MS, None);
+        assert_eq!(rate(&belief), before);
+        assert_eq!(belief.throttled_total(), 2);
+    }
+
+    #[test]
+    fn a_failed_try_goes_back_and_the_next_one_waits_longer() {
+        let (mut belief, mut now) = throttled_after(20, Instant::now());
+        let mut holds = Vec::new();
+        for _ in 0..8 {
+            let since = now;
+            while rate(&belief) <= belief.believed().unwrap().safe {
+                now = press(&mut belief, now, 1);
+            }
+            holds.push((now - since).as_secs());
+            now += MS;
+            belief.throttled(now, now, None);
+            assert!(rate(&belief) >= 15.0, "{}", rate(&belief));
+        }
+        assert!(holds.is_sorted() && holds[7] >= 95, "{holds:?}");
+        assert!(belief.believed().unwrap().confidence > 0.9);
+    }
+
+    #[test]
+    fn without_a_429_tries_become_bolder() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        press(&mut belief, now, 40);
+        assert!(rate(&belief) > 100.0, "{}", rate(&belief));
+    }
+
+    #[test]
+    fn a_rate_that_is_not_used_proves_nothing() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        let before = rate(&belief);
+        for n in 1..1000 {
+            let at = now + n * 200 * MS;
+            assert!(!belief.counted(at, at, false, None));
+        }
+        assert_eq!(rate(&belief), before);
+    }
+
+    #[test]
+    fn a_configured_quota_is_a_ceiling() {
+        let (mut belief, mut now) = throttled_after(20, Instant::now());
+        for _ in 0..2000 {
+            now += 50 * MS;
+            belief.counted(now, now, true, Some(22.0));
+        }
+        assert_eq!(rate(&belief), 22.0);
+    }
+
+    #[test]
+    fn pauses_are_as_long_as_asked_or_double() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        assert_eq!(belief.paused_until(now), Some(now + 250 * MS));
+        let later = now + SECOND;
+        belief.throttled(later, later, None);
+        assert_eq!(belief.paused_until(later), Some(later + 500 * MS));
+        belief.throttled(later, later, Some(3 * SECOND));
+        assert_eq!(belief.paused_until(later), Some(later + 3 * SECOND));
+        belief.throttled(later, later, Some(86_400 * SECOND));
+        assert_eq!(belief.paused_until(later), Some(later + LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn an_old_belief_is_forgotten() {
+        let (mut belief, now) = throttled_after(20, Instant::now());
+        let later = now + FORGET_AFTER + MS;
+        assert!(belief.is_idle(later) && !belief.is_idle(now));
+        assert!(belief.counted(later, later, false, None));
+        assert_eq!(belief.believed(), None);
+    }
+
+    #[test]
+    fn a_rate_is_kept_as_slots_of_about_a_second() {
+        let slots = |rate| {
+            let quota = quota(rate, 60 * MS);
+            let burst = quota.burst.map(NonZeroU32::get);
+            (quota.requests.get(), quota.per.as_millis(), burst)
+        };
+        assert_eq!(slots(20.0), (20, 940, Some(5)));
+        assert_eq!(slots(4.8), (5, 981, Some(1)));
+        assert_eq!(slots(0.5), (1, 1940, Some(1)));
+    }
+}

@@ -103,6 +103,7 @@ impl Queue {
     ) -> Result<Entered, Refusal> {
         let tenant = self.tenant(skill, now);
         if self.may_go(tenant, entry, now) {
+            self.note_ease(tenant);
             self.take(tenant, now);
             return Ok(Entered::Admitted(tenant));
         }
@@ -248,7 +249,8 @@ impl Queue {
                 None
             }
         };
-        own.learned.follow(own.belief.quota(), now, ());
+        own.learned
+            .follow(own.belief.quota(self.round_trip.mean()), now, ());
         self.settle(tenant, now);
         notice.map(|notice| (self.tenants[tenant].key.clone(), notice))
     }
@@ -273,7 +275,8 @@ impl Queue {
             if !self.config.adaptive {
                 own.belief.forget();
             }
-            own.learned.follow(own.belief.quota(), now, ());
+            own.learned
+                .follow(own.belief.quota(self.round_trip.mean()), now, ());
             self.shares.adjust(&mut own.stake, weight, floor);
             self.settle(tenant, now);
         }
@@ -380,7 +383,7 @@ impl Queue {
             && self.shares.is_tick_due(now, quota.per)
         {
             let stakes = self.tenants.iter_mut().map(|(_, tenant)| &mut tenant.stake);
-            self.shares.tick(stakes, now, slots(&quota));
+            self.shares.tick(stakes, now);
         }
     }
 
@@ -468,21 +471,27 @@ impl Queue {
     /// When the turn of one more request is expected, if its answer would then be
     /// there in time.
     fn expect(
-        &self,
+        &mut self,
         tenant: usize,
         entry: Entry,
         now: Instant,
         deadline: Instant,
     ) -> Result<Instant, Refusal> {
         let (at, scope) = self.expected(tenant, entry, now, deadline);
-        let slack = self.tenants[tenant].lateness.at_most().max(LEAST_SLACK);
-        match at + slack + self.round_trip.usual() <= deadline {
-            true => Ok(at),
-            false => Err(Refusal {
-                wait: at - now,
-                scope,
-            }),
+        let answered_at = at + self.round_trip.usual();
+        let lateness = &mut self.tenants[tenant].lateness;
+        if answered_at + lateness.at_most().max(LEAST_SLACK) <= deadline {
+            return Ok(at);
         }
+        if answered_at + LEAST_SLACK <= deadline {
+            // Only those who wait show how late turns are; where nobody may wait
+            // for fear of it, that has to be found out anew.
+            lateness.note(Duration::ZERO);
+        }
+        Err(Refusal {
+            wait: at - now,
+            scope,
+        })
     }
 
     /// When one more request is expected to go, and what it waits for longest.
@@ -548,6 +557,16 @@ impl Queue {
         let noisy = self.ready.last().is_some_and(|(over, _, _)| *over);
         if polite && noisy && own.turn(now) == Turn::Now {
             self.shares.crowded(slots(&quota));
+        }
+    }
+
+    /// Notes that a tenant which is within its share did not have to wait.
+    fn note_ease(&mut self, tenant: usize) {
+        if let Some(quota) = self.region.quota() {
+            let stake = &self.tenants[tenant].stake;
+            if !self.shares.is_over(stake, slots(&quota)) {
+                self.shares.uncrowded(slots(&quota));
+            }
         }
     }
 

@@ -12,7 +12,10 @@
 //! - Over its share, it leaves **headroom**: free slots for those who are within
 //!   theirs and come now and then. The headroom follows need: it grows when such
 //!   a one had to wait behind a skill that is over its share and wants yet more,
-//!   and shrinks while none has to.
+//!   and shrinks a little with each that had not, so that it settles where 4 in
+//!   1,000 have to (stochastic approximation of a quantile: Robbins and Monro,
+//!   1951). What it costs is that much of the quota, and only while somebody
+//!   crowds.
 
 use std::time::Duration;
 
@@ -52,8 +55,8 @@ pub(super) struct Shares {
     /// All floors there are, and how much of them is in use.
     floors: usize,
     floors_used: usize,
-    headroom: usize,
-    /// When headroom and activity are next looked at.
+    headroom: f64,
+    /// When activity is next looked at.
     next_tick: Option<Instant>,
 }
 
@@ -105,14 +108,18 @@ impl Shares {
         let (used, share) = (stake.used as usize, self.share(stake, slots));
         // Whoever is just over its share leaves a little, whoever is far over it
         // all of the headroom: small bursts are not noise.
-        let over = used.saturating_sub(share);
-        let headroom = (self.headroom * over).div_ceil(used.max(1));
-        free > kept + headroom
+        let over = used.saturating_sub(share) as f64 / used.max(1) as f64;
+        free as f64 > kept as f64 + self.headroom * over
     }
 
     /// A skill that is within its share has to wait behind one that is not.
     pub(super) fn crowded(&mut self, slots: usize) {
-        self.headroom = (self.headroom + step(slots)).min(slots / 2);
+        self.headroom = (self.headroom + step(slots)).min(slots as f64 / 2.0);
+    }
+
+    /// A skill that is within its share did not have to wait.
+    pub(super) fn uncrowded(&mut self, slots: usize) {
+        self.headroom = (self.headroom - CROWDED_SHARE * step(slots)).max(0.0);
     }
 
     /// Whether it is time for [`Shares::tick`].
@@ -124,14 +131,8 @@ impl Shares {
         due
     }
 
-    /// Lets the headroom shrink, and counts skills out that were not active.
-    pub(super) fn tick<'a>(
-        &mut self,
-        stakes: impl Iterator<Item = &'a mut Stake>,
-        now: Instant,
-        slots: usize,
-    ) {
-        self.headroom = self.headroom.saturating_sub(step(slots));
+    /// Counts skills out that were not active.
+    pub(super) fn tick<'a>(&mut self, stakes: impl Iterator<Item = &'a mut Stake>, now: Instant) {
         for stake in stakes {
             if stake.used == 0 && stake.active_until.is_some_and(|until| until <= now) {
                 self.forget(stake);
@@ -157,13 +158,18 @@ impl Shares {
     }
 }
 
-/// A hundredth of the slots: fine enough to stop near what is needed.
-fn step(slots: usize) -> usize {
-    (slots / 100).max(1)
+/// A four-hundredth of the slots: fine enough to settle, coarse enough to get
+/// there within minutes.
+fn step(slots: usize) -> f64 {
+    (slots as f64 / 400.0).max(0.25)
 }
 
-/// How long a skill counts as active, and how long headroom lasts that nobody
-/// needed: ten windows, so that a skill which calls now and then finds room.
+/// How many of those within their share may have to wait for others: well below
+/// one in a hundred, so that their 99th percentile is not moved.
+const CROWDED_SHARE: f64 = 0.004;
+
+/// How long a skill counts as active: ten windows, so that one which calls now and
+/// then finds room.
 fn horizon(window: Duration) -> Duration {
     (window * 10).clamp(Duration::from_secs(10), Duration::from_secs(600))
 }
@@ -224,16 +230,21 @@ mod tests {
         take(&mut shares, &mut noisy, 80);
         take(&mut shares, &mut lively, 34);
         take(&mut shares, &mut quiet, 1);
-        for _ in 0..10 {
+        for _ in 0..40 {
             shares.crowded(100);
         }
-        assert!(!shares.allows(&noisy, 6, 100) && shares.allows(&noisy, 7, 100));
-        assert!(shares.allows(&lively, 2, 100) && shares.allows(&quiet, 1, 100));
+        // Ten slots, of which the noisy leaves 10 · (80 - 34) / 80.
+        assert!(!shares.allows(&noisy, 5, 100) && shares.allows(&noisy, 6, 100));
+        assert!(shares.allows(&lively, 1, 100) && shares.allows(&quiet, 1, 100));
         assert!(shares.is_over(&noisy, 100) && !shares.is_over(&quiet, 100));
+        for _ in 0..5000 {
+            shares.uncrowded(100);
+        }
+        assert!(!shares.allows(&noisy, 2, 100) && shares.allows(&noisy, 3, 100));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_not_needed_goes() {
+    async fn who_is_away_leaves_its_share_to_the_others() {
         let (mut shares, mut one, mut two) =
             (Shares::default(), Stake::new(1, 0), Stake::new(1, 0));
         take(&mut shares, &mut one, 60);
@@ -245,7 +256,7 @@ mod tests {
         assert!(!shares.is_tick_due(Instant::now(), WINDOW));
         tokio::time::advance(WINDOW * 10).await;
         assert!(shares.is_tick_due(Instant::now(), WINDOW));
-        shares.tick([&mut one, &mut two].into_iter(), Instant::now(), 100);
+        shares.tick([&mut one, &mut two].into_iter(), Instant::now());
         assert!(!shares.is_over(&one, 100), "it is alone now");
         assert!(shares.allows(&one, 1, 100));
     }

@@ -1,0 +1,256 @@
+//! That a quota which nobody publishes is found, used, and found again when it
+//! changes: virtual hours against an upstream that answers 429.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until};
+
+use super::tests::{MS, config, skill};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How the upstream counts.
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Sliding,
+    Fixed,
+    /// A token bucket with room for so many.
+    Bucket(f64),
+}
+
+/// What the upstream did in one second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Second {
+    taken: u32,
+    refused: u32,
+}
+
+struct Upstream {
+    shape: Shape,
+    /// Requests per second.
+    limit: f64,
+    start: Instant,
+    taken: VecDeque<Instant>,
+    tokens: (f64, Instant),
+    seconds: Vec<Second>,
+    gave_up_with: Vec<Duration>,
+}
+
+impl Upstream {
+    fn new(shape: Shape, start: Instant) -> Self {
+        Self {
+            shape,
+            limit: 0.0,
+            start,
+            taken: VecDeque::new(),
+            tokens: (f64::INFINITY, start),
+            seconds: Vec::new(),
+            gave_up_with: Vec::new(),
+        }
+    }
+
+    fn takes(&mut self, now: Instant) -> bool {
+        let into = (now - self.start).as_secs_f64();
+        let counts = |at: Instant| match self.shape {
+            Shape::Sliding => at + SECOND > now,
+            _ => (at - self.start).as_secs() == (now - self.start).as_secs(),
+        };
+        while self.taken.front().is_some_and(|at| !counts(*at)) {
+            self.taken.pop_front();
+        }
+        let takes = match self.shape {
+            Shape::Bucket(room) => {
+                let (tokens, at) = self.tokens;
+                let tokens = (tokens + (now - at).as_secs_f64() * self.limit).min(room);
+                self.tokens = (if tokens >= 1.0 { tokens - 1.0 } else { tokens }, now);
+                tokens >= 1.0
+            }
+            _ => (self.taken.len() as f64) < self.limit,
+        };
+        self.seconds.resize(
+            (into as usize + 1).max(self.seconds.len()),
+            Second::default(),
+        );
+        let second = &mut self.seconds[into as usize];
+        if takes {
+            self.taken.push_back(now);
+            second.taken += 1;
+        } else {
+            second.refused += 1;
+        }
+        takes
+    }
+}
+
+/// A morning of one skill.
+struct Morning {
+    shape: Shape,
+    /// From which second on how many a second are allowed.
+    limits: &'static [(usize, f64)],
+    /// How many requests a second are offered, at random moments.
+    offered: f64,
+    seconds: u32,
+    jitter: Duration,
+    seed: u64,
+}
+
+/// What came of it.
+struct Played {
+    seconds: Vec<Second>,
+    /// How much time those had left, after the pause, whose last answer was a 429.
+    gave_up_with: Vec<Duration>,
+}
+
+impl Morning {
+    async fn play(&self) -> Played {
+        println!("seed {:#x}", self.seed);
+        let mut dice = Rng::with_seed(self.seed);
+        let mut settings = config(None, None);
+        settings.profile.adaptive = true;
+        let ours = Arc::new(Limits::new(&settings));
+        let start = Instant::now();
+        let upstream = Arc::new(Mutex::new(Upstream::new(self.shape, start)));
+        let end = start + SECOND * self.seconds;
+        let (mut calls, mut at) = (JoinSet::new(), start);
+        while at < end {
+            sleep_until(at).await;
+            let second = (at - start).as_secs() as usize;
+            let limit = self.limits.iter().rfind(|(from, _)| *from <= second);
+            upstream.lock().unwrap().limit = limit.unwrap().1;
+            calls.spawn(call(
+                Arc::clone(&ours),
+                Arc::clone(&upstream),
+                self.jitter,
+                dice.fork(),
+            ));
+            while calls.try_join_next().is_some() {}
+            at += Duration::from_secs_f64(-dice.f64().max(1e-9).ln() / self.offered);
+        }
+        while calls.join_next().await.is_some() {}
+        let mut upstream = upstream.lock().unwrap();
+        Played {
+            seconds: std::mem::take(&mut upstream.seconds),
+            gave_up_with: std::mem::take(&mut upstream.gave_up_with),
+        }
+    }
+}
+
+/// One request: tried again after each 429 for as long as its deadline allows.
+async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duration, mut dice: Rng) {
+    let (deadline, skill) = (Instant::now() + 2500 * MS, skill(1));
+    let mut entry = Entry::New;
+    loop {
+        let (region, family) = (Region::Eu, Family::Profile);
+        let asked_at = Instant::now();
+        let admitted = ours
+            .admit(region, family, Some(&skill), entry, deadline)
+            .await;
+        let Ok(mut permit) = admitted else {
+            if entry == Entry::Again {
+                let paused = ours.learned(region, family)[0].paused_seconds;
+                let left = (deadline - asked_at).saturating_sub(Duration::from_secs_f64(paused));
+                upstream.lock().unwrap().gave_up_with.push(left);
+            }
+            return;
+        };
+        permit.sent();
+        let round_trip = 60 * MS + jitter.mul_f64(dice.f64());
+        sleep(round_trip / 2).await;
+        let taken = upstream.lock().unwrap().takes(Instant::now());
+        sleep(round_trip / 2).await;
+        if taken {
+            return permit.answered(Answered::Counted);
+        }
+        permit.answered(Answered::Throttled { retry_after: None });
+        entry = Entry::Again;
+    }
+}
+
+impl Played {
+    /// How many were taken and refused a second, from one second to another.
+    fn rates(&self, from: usize, to: usize) -> (f64, f64) {
+        let span = &self.seconds[from..to.min(self.seconds.len())];
+        let taken: u32 = span.iter().map(|second| second.taken).sum();
+        let refused: u32 = span.iter().map(|second| second.refused).sum();
+        let length = (to - from) as f64;
+        (f64::from(taken) / length, f64::from(refused) / length)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hidden_quota_is_used_with_hardly_a_429() {
+    let mut seed = 0x5eed_0010;
+    for shape in [
+        Shape::Sliding,
+        Shape::Fixed,
+        Shape::Bucket(5.0),
+        Shape::Bucket(20.0),
+    ] {
+        for offered in [19.0, 30.0, 60.0] {
+            seed += 1;
+            let morning = Morning {
+                shape,
+                limits: &[(0, 20.0)],
+                offered,
+                seconds: 1260,
+                jitter: 40 * MS,
+                seed,
+            };
+            let played = morning.play().await;
+            let (taken, refused) = played.rates(60, 1260);
+            let per_thousand = 1000.0 * refused / (taken + refused);
+            let used = taken / 20.0;
+            println!(
+                "{shape:?}, {offered}/s offered: {used:.3} used, {per_thousand:.2} of 1000 refused"
+            );
+            // A bucket that is full hides for a while that it runs dry.
+            let most = if matches!(shape, Shape::Bucket(_)) {
+                2.0
+            } else {
+                1.0
+            };
+            assert!(
+                used >= 0.85 && per_thousand <= most,
+                "{used} {per_thousand}"
+            );
+            // Nobody was given up who had time for the pause and for a window after
+            // the first 429, when what was sent before has to leave upstream's.
+            let most = played
+                .gave_up_with
+                .iter()
+                .max()
+                .copied()
+                .unwrap_or_default();
+            println!(
+                "{} gave up, with {most:?} left at most",
+                played.gave_up_with.len()
+            );
+            assert!(most < SECOND, "{most:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hidden_quota_that_changes_is_found_again() {
+    for (seed, shape) in [(0x5eed_0020, Shape::Sliding), (0x5eed_0021, Shape::Fixed)] {
+        let morning = Morning {
+            shape,
+            limits: &[(0, 20.0), (300, 5.0), (600, 20.0), (900, 40.0)],
+            offered: 60.0,
+            seconds: 1100,
+            jitter: 40 * MS,
+            seed,
+        };
+        let played = morning.play().await;
+        let dropped = played.rates(310, 600);
+        println!("{shape:?}: ten seconds after the drop to 5: {dropped:?}");
+        assert!(dropped.0 >= 4.25 && dropped.1 <= 0.05, "{dropped:?}");
+        let risen = played.rates(1020, 1100);
+        println!("{shape:?}: two minutes after the rise to 40: {risen:?}");
+        assert!(risen.0 >= 32.0, "{risen:?}");
+    }
+}

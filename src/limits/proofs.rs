@@ -1,0 +1,217 @@
+//! That quotas are kept, whatever the network does: a million requests on paused
+//! time against an upstream that counts.
+//!
+//! Each request reaches the upstream at some moment between its sending and its
+//! answer; some are never answered and some are reset. The upstream refuses what
+//! exceeds the quota in a sliding window, and in a fixed one that begins anywhere.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+use tokio::time::{sleep, sleep_until};
+
+use super::tests::{MS, config, quota, skill};
+use super::*;
+
+/// How often the upstream would have refused.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    taken: usize,
+    refused_sliding: usize,
+    refused_fixed: usize,
+}
+
+/// An upstream that counts in both kinds of window.
+struct Upstream {
+    quota: Quota,
+    /// Where fixed windows begin.
+    origin: Instant,
+    sliding: VecDeque<Instant>,
+    fixed: (u128, u32),
+    count: Count,
+}
+
+impl Upstream {
+    fn new(quota: Quota, origin: Instant) -> Self {
+        Self {
+            quota,
+            origin,
+            sliding: VecDeque::new(),
+            fixed: (0, 0),
+            count: Count::default(),
+        }
+    }
+
+    fn stamp(&mut self, now: Instant) {
+        let limit = self.quota.requests.get();
+        self.count.taken += 1;
+        while self
+            .sliding
+            .front()
+            .is_some_and(|at| *at + self.quota.per <= now)
+        {
+            self.sliding.pop_front();
+        }
+        self.sliding.push_back(now);
+        self.count.refused_sliding += usize::from(self.sliding.len() > limit as usize);
+        let window = (now - self.origin).as_nanos() / self.quota.per.as_nanos();
+        if self.fixed.0 != window {
+            self.fixed = (window, 0);
+        }
+        self.fixed.1 += 1;
+        self.count.refused_fixed += usize::from(self.fixed.1 > limit);
+    }
+}
+
+/// How the network behaves: the round trip, how far it strays upwards, and how
+/// often an answer never comes or the connection breaks.
+#[derive(Clone, Copy)]
+struct Network {
+    round_trip: Duration,
+    jitter: Duration,
+    lost: f64,
+}
+
+/// What one request does with its permit.
+async fn call(mut permit: Permit, network: Network, upstream: &Mutex<Upstream>, mut dice: Rng) {
+    let round_trip = network.round_trip + network.jitter.mul_f64(dice.f64());
+    let there = round_trip.mul_f64(dice.f64());
+    let fate = dice.f64();
+    permit.sent();
+    sleep(there).await;
+    upstream.lock().unwrap().stamp(Instant::now());
+    if fate < network.lost / 2.0 {
+        // Never answered: dead at the time-out.
+        sleep(1500 * MS - there).await;
+    } else if fate < network.lost {
+        // Reset at some moment, for instance at once.
+        sleep((round_trip - there).mul_f64(dice.f64())).await;
+    } else {
+        sleep(round_trip - there).await;
+        permit.answered(Answered::Counted);
+    }
+}
+
+/// Offers a quota a fifth more than it allows, and reloads three times on the way
+/// where `reloads` says so: to half of it, to half of it in half the time, and
+/// back, which takes a longer window again.
+async fn offer(
+    quota: Quota,
+    requests: u32,
+    network: Network,
+    reloads: bool,
+    dice: &mut Rng,
+) -> f64 {
+    let limits = Arc::new(Limits::new(&config(None, Some(quota))));
+    let start = Instant::now();
+    let origin = start.checked_sub(quota.per.mul_f64(dice.f64())).unwrap();
+    let upstream = Arc::new(Mutex::new(Upstream::new(quota, origin)));
+    let interval = quota
+        .per
+        .mul_f64(1.0 / (1.2 * f64::from(quota.requests.get())));
+    let half = quota.requests.get().div_ceil(2);
+    let mut plan = vec![
+        (requests * 3 / 4, quota),
+        (
+            requests / 2,
+            super::tests::quota(half, quota.per / 2).unwrap(),
+        ),
+        (requests / 4, super::tests::quota(half, quota.per).unwrap()),
+    ];
+    plan.truncate(if reloads { 3 } else { 0 });
+    if half * 2 > quota.requests.get() {
+        // Two halves of an odd quota are more than the whole.
+        plan.retain(|(_, other)| other.per == quota.per);
+    }
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..requests {
+        sleep_until(start + interval * n).await;
+        if plan.last().is_some_and(|(at, _)| *at == n) {
+            let (_, quota) = plan.pop().unwrap();
+            limits.reconfigure(&config(None, Some(quota)));
+        }
+        let (limits, upstream) = (Arc::clone(&limits), Arc::clone(&upstream));
+        let dice = dice.fork();
+        calls.spawn(async move {
+            let deadline = Instant::now() + 4 * quota.per + 2500 * MS;
+            let skill = skill(1);
+            let admitted = limits.admit(
+                Region::Eu,
+                Family::Profile,
+                Some(&skill),
+                Entry::New,
+                deadline,
+            );
+            if let Ok(permit) = admitted.await {
+                call(permit, network, &upstream, dice).await;
+            }
+        });
+        while calls.try_join_next().is_some() {}
+    }
+    while calls.join_next().await.is_some() {}
+    let took = start.elapsed();
+    let upstream = upstream.lock().unwrap();
+    let Count {
+        taken,
+        refused_sliding,
+        refused_fixed,
+    } = upstream.count;
+    assert_eq!(
+        (refused_sliding, refused_fixed),
+        (0, 0),
+        "{quota} of {taken}"
+    );
+    taken as f64 / (f64::from(quota.requests.get()) * took.as_secs_f64() / quota.per.as_secs_f64())
+}
+
+/// Quotas a second, and how many requests are offered to each: a million in all.
+const OFFERED: [(u32, u32); 8] = [
+    (1, 2_000),
+    (3, 3_000),
+    (20, 25_000),
+    (50, 50_000),
+    (200, 100_000),
+    (500, 150_000),
+    (1_000, 220_000),
+    (5_000, 450_000),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_million_requests_and_not_one_too_many() {
+    let seed = 0x5eed_0001;
+    println!("seed {seed:#x}");
+    let mut dice = Rng::with_seed(seed);
+    assert_eq!(OFFERED.iter().map(|(_, n)| n).sum::<u32>(), 1_000_000);
+    let network = Network {
+        round_trip: 60 * MS,
+        jitter: 200 * MS,
+        lost: 0.02,
+    };
+    for (requests, offered) in OFFERED {
+        let quota = quota(requests, 1000 * MS).unwrap();
+        let used = offer(quota, offered, network, true, &mut dice).await;
+        println!(
+            "{quota}: {offered} offered, {:.1} % of the quota used",
+            100.0 * used
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_quota_92_per_cent_are_used_at_a_round_trip_of_60_ms() {
+    let seed = 0x5eed_0002;
+    println!("seed {seed:#x}");
+    let mut dice = Rng::with_seed(seed);
+    let network = Network {
+        round_trip: 60 * MS,
+        jitter: Duration::ZERO,
+        lost: 0.0,
+    };
+    for (requests, offered) in [(1, 500), (20, 5_000), (500, 30_000), (5_000, 100_000)] {
+        let quota = quota(requests, 1000 * MS).unwrap();
+        let used = offer(quota, offered, network, false, &mut dice).await;
+        println!("{quota}: {:.1} % used", 100.0 * used);
+        assert!(used >= 0.92, "{quota}: {used}");
+    }
+}
