@@ -21,6 +21,14 @@ pub enum Outcome {
     Failed(Kind),
 }
 
+impl Outcome {
+    /// Whether it is the one answer that is tried again only once.
+    #[must_use]
+    pub fn is_unavailable(self) -> bool {
+        matches!(self, Self::Answered(StatusCode::SERVICE_UNAVAILABLE, _))
+    }
+}
+
 /// What follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -63,7 +71,7 @@ fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
     match outcome {
         // Amazon's page advises to retry 429 and 500, and says nothing of 503:
         // once, for a single overloaded node behind the balancer.
-        Outcome::Answered(StatusCode::SERVICE_UNAVAILABLE, _) => tally.unavailable <= 1,
+        _ if outcome.is_unavailable() => tally.unavailable <= 1,
         Outcome::Answered(status, _) => matches!(status.as_u16(), 429 | 500 | 502 | 504),
         Outcome::Failed(kind) => matches!(
             kind,
