@@ -185,7 +185,11 @@ impl Upstream {
                 Ok(Response::from_parts(parts, body.to_bytes()))
             })
             .await
-            .unwrap_or(Err(Kind::AnswerTimeout));
+            // Only a time-out of its own says something about upstream.
+            .unwrap_or(Err(match limit <= deadline {
+                true => Kind::AnswerTimeout,
+                false => Kind::Deadline,
+            }));
         let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
         let skill = call.skill.as_ref();
         self.metrics.attempt(
@@ -315,7 +319,7 @@ fn failed(region: Region, kind: Kind) -> Error {
         Kind::Tls => "its certificate or TLS is not acceptable",
         Kind::AnswerTooLarge => "the answer is larger than upstream.max_answer_bytes",
         Kind::BadAnswer => "the answer is none that HTTP allows here",
-        Kind::AnswerTimeout => "no whole answer in time",
+        Kind::AnswerTimeout | Kind::Deadline => "no whole answer in time",
         _ => "the connection broke before the whole answer was there",
     };
     Error::new(kind, format!("upstream {region}: {what}"))

@@ -155,3 +155,12 @@ async fn an_abandoned_call_gives_up_before_it_is_sent() {
     assert_eq!(effort.attempts, 0);
     assert_eq!(limits.snapshot(Region::Eu, Family::Profile).queued, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_callers_deadline_is_not_upstreams_time_out() {
+    let config = "[upstream]\nanswer_timeout = '50ms'\n[retry]\nmax_attempts = 1\n";
+    let played = play(config, vec![answer(200, None)], 2500 * MS).await;
+    assert_eq!(played.outcome, Err(Kind::AnswerTimeout));
+    let played = play("", vec![answer(200, None)], 60 * MS).await;
+    assert_eq!(played.outcome, Err(Kind::Deadline));
+}
