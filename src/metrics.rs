@@ -81,6 +81,7 @@ pub struct Metrics {
     upstream_duration: Family<LaneLabels, Histogram>,
     queue_wait: Family<LaneLabels, Histogram>,
     errors: Family<ErrorLabels, Counter>,
+    retries_denied: Family<RegionLabels, Counter>,
     contradictions: Family<RegionLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     levels: Levels,
@@ -157,9 +158,20 @@ struct ErrorLabels {
     kind: &'static str,
 }
 
+/// A region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegionLabels {
+pub struct RegionLabels {
     region: &'static str,
+}
+
+impl RegionLabels {
+    /// The label of one region.
+    #[must_use]
+    pub fn new(region: Region) -> Self {
+        Self {
+            region: region.name(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,6 +200,7 @@ impl Metrics {
         let upstream_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
         let queue_wait = Family::new_with_constructor(histogram as fn() -> Histogram);
         let errors: Family<ErrorLabels, Counter> = Family::default();
+        let retries_denied: Family<RegionLabels, Counter> = Family::default();
         let contradictions = Family::default();
         let reloads: Family<ReloadLabels, Counter> = Family::default();
         let levels = Levels::default();
@@ -215,6 +228,11 @@ impl Metrics {
             "Wait for quotas, of requests that called Alexa",
             Unit::Seconds,
             queue_wait.clone(),
+        );
+        r.register(
+            "retries_denied",
+            "Retries that the budget did not allow",
+            retries_denied.clone(),
         );
         r.register(
             "errors",
@@ -271,6 +289,9 @@ impl Metrics {
         for kind in Kind::ALL {
             drop(errors.get_or_create(&ErrorLabels { kind: kind.label() }));
         }
+        for region in Region::ALL {
+            drop(retries_denied.get_or_create(&RegionLabels::new(region)));
+        }
         for result in ["applied", "rejected"] {
             drop(reloads.get_or_create(&ReloadLabels { result }));
         }
@@ -282,6 +303,7 @@ impl Metrics {
             upstream_duration,
             queue_wait,
             errors,
+            retries_denied,
             contradictions,
             reloads,
             levels,
@@ -370,12 +392,17 @@ impl Metrics {
         });
     }
 
+    /// Counts a retry that the budget of `region` did not allow.
+    pub fn retry_denied(&self, region: Region) {
+        self.retries_denied
+            .get_or_create(&RegionLabels::new(region))
+            .inc();
+    }
+
     /// Counts a request for `region` whose token is meant for another one.
     pub fn contradiction(&self, region: Region) {
         self.contradictions
-            .get_or_create(&RegionLabels {
-                region: region.name(),
-            })
+            .get_or_create(&RegionLabels::new(region))
             .inc();
     }
 

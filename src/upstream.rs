@@ -6,6 +6,7 @@
 //! read whole, so that a cut one never reaches a client as if it were whole.
 //! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
 
+mod budget;
 pub mod client;
 mod connector;
 pub mod retry;
@@ -23,12 +24,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::{self, Body, Fault, Progress};
 use crate::config::Config;
+use crate::config::file::ConfigFile;
 use crate::error::{Error, Kind};
 use crate::limits::{Entry, Family, Limits, Permit, Refusal, Scope};
 use crate::metrics::Metrics;
 use crate::request::strip_hop_by_hop;
 use crate::route::Region;
 use crate::token::{BearerToken, SkillId};
+use budget::Budget;
 use client::Client;
 use retry::{Outcome, Tally, Verdict};
 
@@ -69,16 +72,30 @@ pub struct Upstream {
     client: Client,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
+    budgets: Arc<[Budget; 3]>,
 }
 
 impl Upstream {
     /// Joins the pool, the quotas and the counters.
     #[must_use]
-    pub fn new(client: Client, limits: Arc<Limits>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        config: &ConfigFile,
+    ) -> Self {
         Self {
             client,
             limits,
             metrics,
+            budgets: Arc::new(Region::ALL.map(|_| Budget::new(&config.retry))),
+        }
+    }
+
+    /// Applies a new configuration; what is not changed keeps its state.
+    pub fn reconfigure(&self, config: &ConfigFile) {
+        for budget in self.budgets.iter() {
+            budget.reconfigure(&config.retry);
         }
     }
 
@@ -111,6 +128,7 @@ impl Upstream {
         tokio::pin!(abandoned);
         let stands =
             |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
+        let budget = &self.budgets[call.region.index()];
         let mut last = None;
         let mut unavailable = 0;
         loop {
@@ -126,6 +144,9 @@ impl Upstream {
                 (Err(_), Some(outcome)) => return stands(outcome),
                 (Err(refusal), None) => return Err(refusal),
             };
+            if effort.attempts == 0 {
+                budget.deposit();
+            }
             effort.attempts += 1;
             effort.queue_wait += permit.waited();
             let started = Instant::now();
@@ -140,6 +161,10 @@ impl Upstream {
             };
             match retry::verdict(&config.file.retry, tally, seen, fastrand::f64()) {
                 Verdict::Final => return stands(outcome),
+                Verdict::RetryAfter(_) if !seen.is_throttled() && !budget.withdraw() => {
+                    self.metrics.retry_denied(call.region);
+                    return stands(outcome);
+                }
                 Verdict::RetryAfter(wait) => tokio::select! {
                     () = sleep(wait) => last = Some(outcome),
                     () = &mut abandoned => return stands(outcome),

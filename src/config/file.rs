@@ -265,6 +265,8 @@ pub struct Retry {
     pub base_backoff: Duration,
     #[serde(with = "duration")]
     pub max_backoff: Duration,
+    pub budget_percent: u32,
+    pub budget_min_per_second: u32,
 }
 
 /// `[passthrough]`

@@ -250,6 +250,16 @@ impl Check {
                 "retry.max_attempts",
                 "at most 10",
             ),
+            (
+                file.retry.budget_percent <= 100,
+                "retry.budget_percent",
+                "at most 100",
+            ),
+            (
+                file.retry.budget_min_per_second <= 10_000,
+                "retry.budget_min_per_second",
+                "at most 10000",
+            ),
             (ordered, "retry.base_backoff", "at most retry.max_backoff"),
             (
                 filter.is_ok(),

@@ -27,6 +27,12 @@ impl Outcome {
     pub fn is_unavailable(self) -> bool {
         matches!(self, Self::Answered(StatusCode::SERVICE_UNAVAILABLE, _))
     }
+
+    /// Whether a skill was throttled, which says nothing about upstream's health.
+    #[must_use]
+    pub fn is_throttled(self) -> bool {
+        matches!(self, Self::Answered(StatusCode::TOO_MANY_REQUESTS, _))
+    }
 }
 
 /// What follows from it.
@@ -116,6 +122,8 @@ mod tests {
             max_attempts: 3.try_into().unwrap(),
             base_backoff: 50 * MS,
             max_backoff: 1000 * MS,
+            budget_percent: 10,
+            budget_min_per_second: 1,
         }
     }
 

@@ -39,7 +39,7 @@ impl Way {
         };
         let client = Client::modelled(Arc::new(model));
         Self {
-            upstream: Upstream::new(client, limits, Arc::new(Metrics::new())),
+            upstream: Upstream::new(client, limits, Arc::new(Metrics::new()), &config.file),
             config,
         }
     }
@@ -163,4 +163,57 @@ async fn the_callers_deadline_is_not_upstreams_time_out() {
     assert_eq!(played.outcome, Err(Kind::AnswerTimeout));
     let played = play("", vec![answer(200, None)], 60 * MS).await;
     assert_eq!(played.outcome, Err(Kind::Deadline));
+}
+
+/// Makes so many calls, evenly spread, and answers their outcomes and attempts.
+async fn offer(
+    way: &Arc<Way>,
+    region: Region,
+    calls: u32,
+    every: Duration,
+) -> Vec<(Result<u16, Kind>, Effort)> {
+    let start = Instant::now();
+    let offered: Vec<_> = (0..calls)
+        .map(|n| {
+            let way = Arc::clone(way);
+            tokio::spawn(async move {
+                sleep_until(start + every * n).await;
+                way.fetch(region, 2500 * MS).await
+            })
+        })
+        .collect();
+    let mut ended = Vec::new();
+    for call in offered {
+        ended.push(call.await.unwrap());
+    }
+    ended
+}
+
+fn attempts_of(ended: &[(Result<u16, Kind>, Effort)]) -> u32 {
+    ended.iter().map(|(_, effort)| effort.attempts).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_of_all_calls_together_stay_in_the_budget() {
+    let way = Arc::new(Way::new("", |_| answer(500, None)));
+    let ended = offer(&way, Region::Eu, 1000, 10 * MS).await;
+    assert!(ended.iter().all(|(outcome, _)| *outcome == Ok(500)));
+    let retries = attempts_of(&ended) - 1000;
+    // A tenth of them, and the floor of one a second, which may come all at once.
+    assert!((100..=120).contains(&retries), "{retries} retries");
+    let denied = "alexa_gateway_retries_denied_total{region=\"eu\"} ";
+    let text = way.upstream.metrics.to_text();
+    let denied = text.lines().find_map(|line| line.strip_prefix(denied));
+    assert!(denied.unwrap().parse::<u32>().unwrap() > 800, "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_call_is_not_paid_for_by_the_budget() {
+    let config = "[retry]\nbudget_percent = 0\nbudget_min_per_second = 0\n";
+    let script = vec![answer(429, Some("1")), answer(200, None)];
+    let played = play(config, script, 2500 * MS).await;
+    assert_eq!(played.outcome, Ok(200));
+    let script = vec![answer(500, None), answer(200, None)];
+    let played = play(config, script, 2500 * MS).await;
+    assert_eq!((played.outcome, played.unused), (Ok(500), 1));
 }
