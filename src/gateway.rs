@@ -186,6 +186,12 @@ impl Gateway {
         &self.limits
     }
 
+    /// The way to Alexa, for looking at.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

@@ -82,6 +82,7 @@ pub struct Metrics {
     queue_wait: Family<LaneLabels, Histogram>,
     errors: Family<ErrorLabels, Counter>,
     retries_denied: Family<RegionLabels, Counter>,
+    breaker_openings: Family<RegionLabels, Counter>,
     contradictions: Family<RegionLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     levels: Levels,
@@ -95,6 +96,8 @@ pub struct Levels {
     pub queued: Family<LaneLabels, Gauge>,
     /// Calls on their way.
     pub in_flight: Family<LaneLabels, Gauge>,
+    /// Breakers: 0 closed, 1 half-open, 2 open.
+    pub breaker_state: Family<RegionLabels, Gauge>,
     /// Stored answers.
     pub cache_entries: Gauge,
     /// Their size.
@@ -201,6 +204,7 @@ impl Metrics {
         let queue_wait = Family::new_with_constructor(histogram as fn() -> Histogram);
         let errors: Family<ErrorLabels, Counter> = Family::default();
         let retries_denied: Family<RegionLabels, Counter> = Family::default();
+        let breaker_openings: Family<RegionLabels, Counter> = Family::default();
         let contradictions = Family::default();
         let reloads: Family<ReloadLabels, Counter> = Family::default();
         let levels = Levels::default();
@@ -235,6 +239,11 @@ impl Metrics {
             retries_denied.clone(),
         );
         r.register(
+            "breaker_openings",
+            "Times that the breaker of a region opened; a failed probe is none",
+            breaker_openings.clone(),
+        );
+        r.register(
             "errors",
             "Requests that the gateway refused or failed",
             errors.clone(),
@@ -258,6 +267,11 @@ impl Metrics {
             "in_flight",
             "Calls to Alexa on their way",
             levels.in_flight.clone(),
+        );
+        r.register(
+            "breaker_state",
+            "The breaker of a region: 0 closed, 1 half-open, 2 open",
+            levels.breaker_state.clone(),
         );
         r.register(
             "cache_entries",
@@ -291,6 +305,7 @@ impl Metrics {
         }
         for region in Region::ALL {
             drop(retries_denied.get_or_create(&RegionLabels::new(region)));
+            drop(breaker_openings.get_or_create(&RegionLabels::new(region)));
         }
         for result in ["applied", "rejected"] {
             drop(reloads.get_or_create(&ReloadLabels { result }));
@@ -304,6 +319,7 @@ impl Metrics {
             queue_wait,
             errors,
             retries_denied,
+            breaker_openings,
             contradictions,
             reloads,
             levels,
@@ -395,6 +411,13 @@ impl Metrics {
     /// Counts a retry that the budget of `region` did not allow.
     pub fn retry_denied(&self, region: Region) {
         self.retries_denied
+            .get_or_create(&RegionLabels::new(region))
+            .inc();
+    }
+
+    /// Counts an opening of the breaker of `region`.
+    pub fn breaker_opened(&self, region: Region) {
+        self.breaker_openings
             .get_or_create(&RegionLabels::new(region))
             .inc();
     }

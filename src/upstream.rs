@@ -3,9 +3,12 @@
 //!
 //! [`Upstream::fetch`] is for GETs of cached templates: each attempt asks for a
 //! permit, sends, and lets [`retry`] judge, all inside one deadline; the answer is
-//! read whole, so that a cut one never reaches a client as if it were whole.
+//! read whole, so that a cut one never reaches a client as if it were whole. A
+//! region that fails is left alone by its [`breaker`], and retries to it have a
+//! budget.
 //! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
 
+pub mod breaker;
 mod budget;
 pub mod client;
 mod connector;
@@ -31,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::request::strip_hop_by_hop;
 use crate::route::Region;
 use crate::token::{BearerToken, SkillId};
+use breaker::{Breaker, BreakerSnapshot, Pass};
 use budget::Budget;
 use client::Client;
 use retry::{Outcome, Tally, Verdict};
@@ -72,7 +76,14 @@ pub struct Upstream {
     client: Client,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
-    budgets: Arc<[Budget; 3]>,
+    guards: Arc<[Guards; 3]>,
+}
+
+/// What keeps the calls of all from doing harm to a region that fails.
+#[derive(Debug)]
+struct Guards {
+    budget: Budget,
+    breaker: Breaker,
 }
 
 impl Upstream {
@@ -84,19 +95,30 @@ impl Upstream {
         metrics: Arc<Metrics>,
         config: &ConfigFile,
     ) -> Self {
+        let guards = Region::ALL.map(|region| Guards {
+            budget: Budget::new(&config.retry),
+            breaker: Breaker::new(region, config.breaker, Arc::clone(&metrics)),
+        });
         Self {
             client,
             limits,
             metrics,
-            budgets: Arc::new(Region::ALL.map(|_| Budget::new(&config.retry))),
+            guards: Arc::new(guards),
         }
     }
 
     /// Applies a new configuration; what is not changed keeps its state.
     pub fn reconfigure(&self, config: &ConfigFile) {
-        for budget in self.budgets.iter() {
-            budget.reconfigure(&config.retry);
+        for guards in self.guards.iter() {
+            guards.budget.reconfigure(&config.retry);
+            guards.breaker.reconfigure(config.breaker);
         }
+    }
+
+    /// How the breaker of one region stands.
+    #[must_use]
+    pub fn breaker(&self, region: Region) -> BreakerSnapshot {
+        self.guards(region).breaker.snapshot()
     }
 
     /// Fetches a whole answer, trying again where that may help. When `abandoned`
@@ -128,7 +150,7 @@ impl Upstream {
         tokio::pin!(abandoned);
         let stands =
             |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
-        let budget = &self.budgets[call.region.index()];
+        let Guards { budget, .. } = self.guards(call.region);
         let mut last = None;
         let mut unavailable = 0;
         loop {
@@ -138,8 +160,8 @@ impl Upstream {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));
                 }
             };
-            let permit = match (admitted, last) {
-                (Ok(permit), _) => permit,
+            let (permit, pass) = match (admitted, last) {
+                (Ok(admitted), _) => admitted,
                 // What upstream said is better news than that we cannot ask again.
                 (Err(_), Some(outcome)) => return stands(outcome),
                 (Err(refusal), None) => return Err(refusal),
@@ -153,6 +175,7 @@ impl Upstream {
             let outcome = self.attempt(call, config, permit, deadline).await;
             effort.upstream_time += started.elapsed();
             let seen = seen(&outcome);
+            pass.judge(seen);
             unavailable += u32::from(seen.is_unavailable());
             let tally = Tally {
                 attempts: effort.attempts,
@@ -173,13 +196,21 @@ impl Upstream {
         }
     }
 
-    /// Waits for the right to make one attempt.
-    async fn admit(&self, call: &Call, deadline: Instant) -> Result<Permit, Error> {
+    /// Waits for the right to make one attempt. Behind an open breaker nobody
+    /// queues, and whoever queued as it opened gives the permit back unsent.
+    async fn admit(&self, call: &Call, deadline: Instant) -> Result<(Permit, Pass<'_>), Error> {
+        let Guards { breaker, .. } = self.guards(call.region);
+        breaker.check()?;
         let skill = call.skill.as_ref();
         let admitted = self
             .limits
             .admit(call.region, Family::Profile, skill, Entry::New, deadline);
-        admitted.await.map_err(refused)
+        let permit = admitted.await.map_err(refused)?;
+        Ok((permit, breaker.enter()?))
+    }
+
+    fn guards(&self, region: Region) -> &Guards {
+        &self.guards[region.index()]
     }
 
     /// One attempt: sends, and reads the whole answer.
