@@ -7,7 +7,8 @@ use alexa_gateway::route::Region;
 use http::Method;
 
 use crate::support::alexa::{FakeAlexa, json};
-use crate::support::client::Reply;
+use crate::support::client::{Client, Reply};
+use crate::support::command::{Command, TempDir};
 use crate::support::gateway::{TestGateway, load};
 use crate::support::{NAME, token, within};
 
@@ -199,4 +200,43 @@ async fn retries_beyond_the_budget_are_not_made_and_are_counted() {
     gateway.gateway().reconfigure(load(&some));
     name(&gateway, Region::Eu).await.expect_status(503);
     assert_eq!(alexa.count(), 3, "a reload applies it");
+}
+
+#[tokio::test]
+async fn the_log_tells_of_each_change_once() {
+    let down = down();
+    let alexa = alexa(&down).await;
+    let config = "[breaker]\nconsecutive_failures = 3\nopen = '20ms'\nmax_open = '20ms'\n";
+    let dir = TempDir::new();
+    dir.write("g.toml", &format!("{config}{}", alexa.config()));
+    let command = Command::serve(&dir.path("g.toml")).await;
+    let client = Client::new(command.address);
+    let name = || async { client.get(NAME).token(&token(Region::Eu)).send().await };
+    within("probes that fail", async {
+        while alexa.count() < 8 {
+            name().await.expect_status(503);
+        }
+    })
+    .await;
+    down.store(false, Ordering::Relaxed);
+    within("a probe that succeeds", async {
+        while name().await.status != 200 {}
+    })
+    .await;
+    let closed = |line: &str| line.contains("breaker closed");
+    command.log_line("the closing", closed).await;
+    let log = command.log();
+    let opened: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("breaker opened"))
+        .collect();
+    assert_eq!(opened.len(), 1, "{log}");
+    let line: serde_json::Value = serde_json::from_str(opened[0]).unwrap();
+    assert_eq!(
+        (&line["level"], &line["region"]),
+        (&"WARN".into(), &"eu".into())
+    );
+    assert_eq!(line["reason"], "3 failures in a row, the last was 503");
+    assert_eq!(log.lines().filter(|line| closed(line)).count(), 1, "{log}");
+    command.stop().await;
 }
