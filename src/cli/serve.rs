@@ -68,14 +68,15 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
     };
     warn_of_clear_text(&config);
     let server = Server::start(config).await?;
+    let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
+    // Before anybody is told that it runs: an unhandled SIGHUP would end it.
+    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
     for address in server.addresses() {
         tracing::info!(%address, "listening for skills");
     }
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "listening for operators: /-/status, /metrics");
     }
-    let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
-    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
     let reason = tokio::select! {
         reason = stop() => reason,
         () = reloads => "nothing to wait for",
