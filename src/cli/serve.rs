@@ -101,15 +101,16 @@ fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>
             let needs_restart = config.needs_restart(&gateway.config());
             warn_of_clear_text(&config);
             gateway.reconfigure(config);
+            // Whoever reads the log finds the status page to agree with it.
+            state.note_reload(true, Vec::new(), needs_restart.clone());
             tracing::info!(?needs_restart, "configuration reloaded");
-            state.note_reload(true, Vec::new(), needs_restart);
         }
         Err(problems) => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            state.note_reload(false, problems.clone(), Vec::new());
             for problem in &problems {
                 tracing::error!(problem, "configuration not reloaded");
             }
-            state.note_reload(false, problems, Vec::new());
         }
     }
 }
