@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/-/healthy` | 200 as long as the process can answer |
 //! | `/-/ready` | 200 while requests are accepted, 503 before and during a stop |
-//! | `/-/status` | JSON: traffic per region and skill, cache, flights, queues, quotas, last reload |
+//! | `/-/status` | JSON: traffic per region and skill, cache, flights, queues, quotas, breakers, last reload |
 //! | `/metrics` | Prometheus, in the OpenMetrics text format |
 //!
 //! Nothing here changes anything, and nothing shows a token or a person.
@@ -22,8 +22,9 @@ use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::limits::{Family, LaneSnapshot};
-use crate::metrics::{LaneLabels, Traffic};
+use crate::metrics::{LaneLabels, RegionLabels, Traffic};
 use crate::route::Region;
+use crate::upstream::breaker::{BreakerSnapshot, Phase};
 
 /// What there is to tell beyond the gateway's own figures.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ struct Status {
 struct RegionStatus {
     upstream: String,
     traffic: Traffic,
+    breaker: BreakerSnapshot,
     limits: BTreeMap<&'static str, LaneSnapshot>,
 }
 
@@ -185,6 +187,7 @@ impl Admin {
             let status = RegionStatus {
                 upstream: config.routes.upstream(region).to_string(),
                 traffic: traffic.remove(region.name()).unwrap_or_default(),
+                breaker: gateway.upstream().breaker(region),
                 limits: Family::ALL.into_iter().map(lane).collect(),
             };
             (region.name(), status)
@@ -224,6 +227,13 @@ impl Admin {
         let levels = gateway.metrics().levels();
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         for region in Region::ALL {
+            let state = match gateway.upstream().breaker(region).state {
+                Phase::Closed => 0,
+                Phase::HalfOpen => 1,
+                Phase::Open => 2,
+            };
+            let labels = RegionLabels::new(region);
+            levels.breaker_state.get_or_create(&labels).set(state);
             for family in Family::ALL {
                 let (labels, lane) = (
                     LaneLabels::new(region, family),

@@ -167,6 +167,36 @@ mod tests {
     }
 
     #[test]
+    fn a_breaker_or_a_budget_that_makes_no_sense_is_refused_with_the_reason() {
+        let problems = load(
+            "[retry]\nbudget_percent = 101\nbudget_min_per_second = 10001\n[breaker]\n\
+             consecutive_failures = 0\nmin_success_percent = 101\nmin_requests = 0\n\
+             window = '99ms'\nopen = '3s'\nmax_open = '25h'\n",
+        )
+        .unwrap_err();
+        for (problem, expected) in problems.iter().zip([
+            "2: retry.budget_percent: at most 100",
+            "3: retry.budget_min_per_second: at most 10000",
+            "5: breaker.consecutive_failures: ",
+            "6: breaker.min_success_percent: at most 100",
+            "7: breaker.min_requests: ",
+            "8: breaker.window: at least 100ms",
+            "10: breaker.max_open: at most 24h",
+        ]) {
+            assert!(
+                problem.starts_with(&format!("g.toml:{expected}")),
+                "{problem}"
+            );
+        }
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+        let problems = load("[breaker]\nopen = '3s'").unwrap_err();
+        assert_eq!(
+            problems,
+            ["g.toml:2: breaker.open: at most breaker.max_open"]
+        );
+    }
+
+    #[test]
     fn listeners_are_addresses_tables_or_one_string() {
         let listeners = |text: &str| {
             let config = load(&format!("[server]\nlisteners = {text}")).unwrap();

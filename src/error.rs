@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | the request is not acceptable | 400, 408, 413, 421, 501 | `http_request_error` | `bad_request`, … |
 //! | it was not sent: quota, queue, waiters | 429, 503 | `proxy_internal_response` | `quota`, … |
+//! | it was not sent: the region fails | 503 | `destination_unavailable` | `breaker_open` |
 //! | Alexa could not be reached | 502, 504 | `connection_refused`, … | `connect`, … |
 //! | Alexa's answer was lost, late, or too large | 502, 504 | `http_response_…` | `answer_lost`, … |
 
@@ -44,6 +45,8 @@ pub enum Kind {
     QueueFull,
     /// Too many requests wait for calls in flight.
     TooManyWaiters,
+    /// The region fails, and calls to it are held back.
+    BreakerOpen,
     /// The upstream's name could not be resolved.
     Dns,
     /// No connection to the upstream.
@@ -70,7 +73,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::BodyTooLarge,
         Self::RequestTimeout,
@@ -80,6 +83,7 @@ impl Kind {
         Self::Quota,
         Self::QueueFull,
         Self::TooManyWaiters,
+        Self::BreakerOpen,
         Self::Dns,
         Self::Connect,
         Self::ConnectTimeout,
@@ -113,6 +117,11 @@ impl Kind {
                 "too_many_waiters",
                 S::SERVICE_UNAVAILABLE,
                 "proxy_internal_response",
+            ),
+            Self::BreakerOpen => (
+                "breaker_open",
+                S::SERVICE_UNAVAILABLE,
+                "destination_unavailable",
             ),
             Self::Dns => ("dns", S::BAD_GATEWAY, "dns_error"),
             Self::Connect => ("connect", S::BAD_GATEWAY, "connection_refused"),
@@ -151,7 +160,11 @@ impl Kind {
     pub fn is_refusal(self) -> bool {
         matches!(
             self,
-            Self::Quota | Self::QueueFull | Self::TooManyWaiters | Self::Abandoned
+            Self::Quota
+                | Self::QueueFull
+                | Self::TooManyWaiters
+                | Self::BreakerOpen
+                | Self::Abandoned
         )
     }
 

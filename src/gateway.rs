@@ -111,11 +111,13 @@ impl Gateway {
     pub fn with_client(config: Config, client: Client) -> Result<Arc<Self>, BuildError> {
         let limits = Arc::new(Limits::new(&config.limits));
         let metrics = Arc::new(Metrics::new());
+        let counters = Arc::clone(&metrics);
+        let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
             cache: Cache::new(config.capacity),
             flights: Flights::new(),
-            upstream: Upstream::new(client, Arc::clone(&limits), Arc::clone(&metrics)),
+            upstream,
             limits,
             metrics,
             contradicting: Mutex::default(),
@@ -162,6 +164,7 @@ impl Gateway {
     /// with; cache and limits keep their state.
     pub fn reconfigure(&self, config: Config) {
         self.limits.reconfigure(&config.limits);
+        self.upstream.reconfigure(&config.file);
         self.config.store(Arc::new(config));
     }
 
@@ -181,6 +184,12 @@ impl Gateway {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The way to Alexa, for looking at.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     /// The counters.

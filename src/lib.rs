@@ -18,7 +18,7 @@
 //! | [`cache`] | stored answers: [`cache::key`] and [`cache::policy`] are pure |
 //! | [`coalesce`] | flights: one fetch per key, any number of waiters |
 //! | [`limits`] | quotas, permits, the queue |
-//! | [`upstream`] | the attempt loop; [`upstream::client`] dials, [`upstream::retry`] judges (pure) |
+//! | [`upstream`] | the attempt loop; [`upstream::client`] dials, [`upstream::retry`] judges (pure), [`upstream::breaker`] leaves a failing region alone |
 //! | [`answer`], [`body`] | whole answers; bodies, whole and streamed |
 //! | [`error`] | every way to say no, and the only table of statuses |
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
@@ -45,8 +45,9 @@
 //!    but allowed, and it is renewed meanwhile. *A hit ends here.*
 //! 7. [`coalesce`]: the request joins the flight for its key or starts it, and
 //!    waits until it lands or its own deadline passes. *504.*
-//! 8. [`upstream`], in the flight's own task: admit, send with the [`limits::Permit`],
-//!    judge, wait, again, all inside the flight's deadline. *429, 502, 503, 504.*
+//! 8. [`upstream`], in the flight's own task: admit, past the breaker and the
+//!    quotas; send with the [`limits::Permit`]; judge; wait, if the retry budget
+//!    allows it, and again; all inside the flight's deadline. *429, 502, 503, 504.*
 //! 9. [`cache::policy`] decides whether the answer is stored, and for how long.
 //! 10. [`record`] is counted and logged, once, whatever the end was.
 //!
@@ -58,6 +59,8 @@
 //! | what may be stored, for how long | `cache/policy.rs` |
 //! | what makes two requests the same | `cache/key.rs` |
 //! | when to retry, how long to wait | `upstream/retry.rs` |
+//! | how many retries there may be | `upstream/budget.rs` |
+//! | when a region is left alone, and for how long | `upstream/breaker/circuit.rs` |
 //! | a quota, who goes next | `limits/window.rs`, `limits/lane.rs` |
 //! | a status or an error body | `error.rs` |
 //! | a metric, a field of the log line | `metrics.rs`, `record.rs` |

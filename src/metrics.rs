@@ -81,6 +81,8 @@ pub struct Metrics {
     upstream_duration: Family<LaneLabels, Histogram>,
     queue_wait: Family<LaneLabels, Histogram>,
     errors: Family<ErrorLabels, Counter>,
+    retries_denied: Family<RegionLabels, Counter>,
+    breaker_openings: Family<RegionLabels, Counter>,
     contradictions: Family<RegionLabels, Counter>,
     reloads: Family<ReloadLabels, Counter>,
     levels: Levels,
@@ -94,6 +96,8 @@ pub struct Levels {
     pub queued: Family<LaneLabels, Gauge>,
     /// Calls on their way.
     pub in_flight: Family<LaneLabels, Gauge>,
+    /// Breakers: 0 closed, 1 half-open, 2 open.
+    pub breaker_state: Family<RegionLabels, Gauge>,
     /// Stored answers.
     pub cache_entries: Gauge,
     /// Their size.
@@ -157,9 +161,20 @@ struct ErrorLabels {
     kind: &'static str,
 }
 
+/// A region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RegionLabels {
+pub struct RegionLabels {
     region: &'static str,
+}
+
+impl RegionLabels {
+    /// The label of one region.
+    #[must_use]
+    pub fn new(region: Region) -> Self {
+        Self {
+            region: region.name(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -188,6 +203,8 @@ impl Metrics {
         let upstream_duration = Family::new_with_constructor(histogram as fn() -> Histogram);
         let queue_wait = Family::new_with_constructor(histogram as fn() -> Histogram);
         let errors: Family<ErrorLabels, Counter> = Family::default();
+        let retries_denied: Family<RegionLabels, Counter> = Family::default();
+        let breaker_openings: Family<RegionLabels, Counter> = Family::default();
         let contradictions = Family::default();
         let reloads: Family<ReloadLabels, Counter> = Family::default();
         let levels = Levels::default();
@@ -217,6 +234,16 @@ impl Metrics {
             queue_wait.clone(),
         );
         r.register(
+            "retries_denied",
+            "Retries that the budget did not allow",
+            retries_denied.clone(),
+        );
+        r.register(
+            "breaker_openings",
+            "Times that the breaker of a region opened; a failed probe is none",
+            breaker_openings.clone(),
+        );
+        r.register(
             "errors",
             "Requests that the gateway refused or failed",
             errors.clone(),
@@ -240,6 +267,11 @@ impl Metrics {
             "in_flight",
             "Calls to Alexa on their way",
             levels.in_flight.clone(),
+        );
+        r.register(
+            "breaker_state",
+            "The breaker of a region: 0 closed, 1 half-open, 2 open",
+            levels.breaker_state.clone(),
         );
         r.register(
             "cache_entries",
@@ -271,6 +303,10 @@ impl Metrics {
         for kind in Kind::ALL {
             drop(errors.get_or_create(&ErrorLabels { kind: kind.label() }));
         }
+        for region in Region::ALL {
+            drop(retries_denied.get_or_create(&RegionLabels::new(region)));
+            drop(breaker_openings.get_or_create(&RegionLabels::new(region)));
+        }
         for result in ["applied", "rejected"] {
             drop(reloads.get_or_create(&ReloadLabels { result }));
         }
@@ -282,6 +318,8 @@ impl Metrics {
             upstream_duration,
             queue_wait,
             errors,
+            retries_denied,
+            breaker_openings,
             contradictions,
             reloads,
             levels,
@@ -370,12 +408,24 @@ impl Metrics {
         });
     }
 
+    /// Counts a retry that the budget of `region` did not allow.
+    pub fn retry_denied(&self, region: Region) {
+        self.retries_denied
+            .get_or_create(&RegionLabels::new(region))
+            .inc();
+    }
+
+    /// Counts an opening of the breaker of `region`.
+    pub fn breaker_opened(&self, region: Region) {
+        self.breaker_openings
+            .get_or_create(&RegionLabels::new(region))
+            .inc();
+    }
+
     /// Counts a request for `region` whose token is meant for another one.
     pub fn contradiction(&self, region: Region) {
         self.contradictions
-            .get_or_create(&RegionLabels {
-                region: region.name(),
-            })
+            .get_or_create(&RegionLabels::new(region))
             .inc();
     }
 

@@ -3,12 +3,18 @@
 //!
 //! [`Upstream::fetch`] is for GETs of cached templates: each attempt asks for a
 //! permit, sends, and lets [`retry`] judge, all inside one deadline; the answer is
-//! read whole, so that a cut one never reaches a client as if it were whole.
+//! read whole, so that a cut one never reaches a client as if it were whole. A
+//! region that fails is left alone by its [`breaker`], and retries to it have a
+//! budget.
 //! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
 
+pub mod breaker;
+mod budget;
 pub mod client;
 mod connector;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,12 +27,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::{self, Body, Fault, Progress};
 use crate::config::Config;
+use crate::config::file::ConfigFile;
 use crate::error::{Error, Kind};
 use crate::limits::{Entry, Family, Limits, Permit, Refusal, Scope};
 use crate::metrics::Metrics;
 use crate::request::strip_hop_by_hop;
 use crate::route::Region;
 use crate::token::{BearerToken, SkillId};
+use breaker::{Breaker, BreakerSnapshot, Pass};
+use budget::Budget;
 use client::Client;
 use retry::{Outcome, Tally, Verdict};
 
@@ -67,17 +76,49 @@ pub struct Upstream {
     client: Client,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
+    guards: Arc<[Guards; 3]>,
+}
+
+/// What keeps the calls of all from doing harm to a region that fails.
+#[derive(Debug)]
+struct Guards {
+    budget: Budget,
+    breaker: Breaker,
 }
 
 impl Upstream {
     /// Joins the pool, the quotas and the counters.
     #[must_use]
-    pub fn new(client: Client, limits: Arc<Limits>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        config: &ConfigFile,
+    ) -> Self {
+        let guards = Region::ALL.map(|region| Guards {
+            budget: Budget::new(&config.retry),
+            breaker: Breaker::new(region, config.breaker, Arc::clone(&metrics)),
+        });
         Self {
             client,
             limits,
             metrics,
+            guards: Arc::new(guards),
         }
+    }
+
+    /// Applies a new configuration; what is not changed keeps its state.
+    pub fn reconfigure(&self, config: &ConfigFile) {
+        for guards in self.guards.iter() {
+            guards.budget.reconfigure(&config.retry);
+            guards.breaker.reconfigure(config.breaker);
+        }
+    }
+
+    /// How the breaker of one region stands.
+    #[must_use]
+    pub fn breaker(&self, region: Region) -> BreakerSnapshot {
+        self.guards(region).breaker.snapshot()
     }
 
     /// Fetches a whole answer, trying again where that may help. When `abandoned`
@@ -91,26 +132,85 @@ impl Upstream {
         abandoned: impl Future<Output = ()>,
     ) -> (Result<Whole, Error>, Effort) {
         let mut effort = Effort::default();
-        let outcome = {
-            let admit = || async {
-                let skill = call.skill.as_ref();
-                self.limits
-                    .admit(call.region, Family::Profile, skill, Entry::New, deadline)
-                    .await
-            };
-            let send = |permit| self.attempt(call, config, permit, deadline);
-            attempts(
-                &config.file.retry,
-                call.region,
-                deadline,
-                abandoned,
-                admit,
-                send,
-                &mut effort,
-            )
-            .await
-        };
+        let outcome = self
+            .attempts(call, config, deadline, abandoned, &mut effort)
+            .await;
         (outcome, effort)
+    }
+
+    /// The loop: admit, send, judge, wait.
+    async fn attempts(
+        &self,
+        call: &Call,
+        config: &Config,
+        deadline: Instant,
+        abandoned: impl Future<Output = ()>,
+        effort: &mut Effort,
+    ) -> Result<Whole, Error> {
+        tokio::pin!(abandoned);
+        let stands =
+            |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
+        let Guards { budget, .. } = self.guards(call.region);
+        let mut last = None;
+        let mut unavailable = 0;
+        loop {
+            let admitted = tokio::select! {
+                admitted = self.admit(call, deadline) => admitted,
+                () = &mut abandoned => {
+                    return Err(Error::new(Kind::Abandoned, "every caller has left"));
+                }
+            };
+            let (permit, pass) = match (admitted, last) {
+                (Ok(admitted), _) => admitted,
+                // What upstream said is better news than that we cannot ask again.
+                (Err(_), Some(outcome)) => return stands(outcome),
+                (Err(refusal), None) => return Err(refusal),
+            };
+            if effort.attempts == 0 {
+                budget.deposit();
+            }
+            effort.attempts += 1;
+            effort.queue_wait += permit.waited();
+            let started = Instant::now();
+            let outcome = self.attempt(call, config, permit, deadline).await;
+            effort.upstream_time += started.elapsed();
+            let seen = seen(&outcome);
+            pass.judge(seen);
+            unavailable += u32::from(seen.is_unavailable());
+            let tally = Tally {
+                attempts: effort.attempts,
+                unavailable,
+                left: deadline.saturating_duration_since(Instant::now()),
+            };
+            match retry::verdict(&config.file.retry, tally, seen, fastrand::f64()) {
+                Verdict::Final => return stands(outcome),
+                Verdict::RetryAfter(_) if !seen.is_throttled() && !budget.withdraw() => {
+                    self.metrics.retry_denied(call.region);
+                    return stands(outcome);
+                }
+                Verdict::RetryAfter(wait) => tokio::select! {
+                    () = sleep(wait) => last = Some(outcome),
+                    () = &mut abandoned => return stands(outcome),
+                },
+            }
+        }
+    }
+
+    /// Waits for the right to make one attempt. Behind an open breaker nobody
+    /// queues, and whoever queued as it opened gives the permit back unsent.
+    async fn admit(&self, call: &Call, deadline: Instant) -> Result<(Permit, Pass<'_>), Error> {
+        let Guards { breaker, .. } = self.guards(call.region);
+        breaker.check()?;
+        let skill = call.skill.as_ref();
+        let admitted = self
+            .limits
+            .admit(call.region, Family::Profile, skill, Entry::New, deadline);
+        let permit = admitted.await.map_err(refused)?;
+        Ok((permit, breaker.enter()?))
+    }
+
+    fn guards(&self, region: Region) -> &Guards {
+        &self.guards[region.index()]
     }
 
     /// One attempt: sends, and reads the whole answer.
@@ -141,7 +241,11 @@ impl Upstream {
                 Ok(Response::from_parts(parts, body.to_bytes()))
             })
             .await
-            .unwrap_or(Err(Kind::AnswerTimeout));
+            // Only a time-out of its own says something about upstream.
+            .unwrap_or(Err(match limit <= deadline {
+                true => Kind::AnswerTimeout,
+                false => Kind::Deadline,
+            }));
         let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
         let skill = call.skill.as_ref();
         self.metrics.attempt(
@@ -223,61 +327,14 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// The loop: admit, send, judge, wait. Written over closures, so that it can be
-/// tested without a network and on paused time.
-async fn attempts<A, S>(
-    policy: &crate::config::file::Retry,
-    region: Region,
-    deadline: Instant,
-    abandoned: impl Future<Output = ()>,
-    admit: impl Fn() -> A,
-    send: impl Fn(Permit) -> S,
-    effort: &mut Effort,
-) -> Result<Whole, Error>
-where
-    A: Future<Output = Result<Permit, Refusal>>,
-    S: Future<Output = Result<Whole, Kind>>,
-{
-    tokio::pin!(abandoned);
-    let mut last: Option<Result<Whole, Kind>> = None;
-    let mut unavailable = 0;
-    loop {
-        let admitted = tokio::select! {
-            admitted = admit() => admitted,
-            () = &mut abandoned => return Err(Error::new(Kind::Abandoned, "every caller has left")),
-        };
-        let permit = match (admitted, last) {
-            (Ok(permit), _) => permit,
-            // What upstream said is better news than that we cannot ask again.
-            (Err(_), Some(outcome)) => return outcome.map_err(|kind| failed(region, kind)),
-            (Err(refusal), None) => return Err(refused(refusal)),
-        };
-        effort.attempts += 1;
-        effort.queue_wait += permit.waited();
-        let started = Instant::now();
-        let outcome = send(permit).await;
-        effort.upstream_time += started.elapsed();
-        let seen = match &outcome {
-            Ok(whole) => {
-                unavailable += u32::from(whole.status() == 503);
-                let asked = retry::retry_after(whole.headers(), SystemTime::now());
-                Outcome::Answered(whole.status(), asked)
-            }
-            Err(kind) => Outcome::Failed(*kind),
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let tally = Tally {
-            attempts: effort.attempts,
-            unavailable,
-            left,
-        };
-        match retry::verdict(policy, tally, seen, fastrand::f64()) {
-            Verdict::Final => return outcome.map_err(|kind| failed(region, kind)),
-            Verdict::RetryAfter(wait) => tokio::select! {
-                () = sleep(wait) => last = Some(outcome),
-                () = &mut abandoned => return outcome.map_err(|kind| failed(region, kind)),
-            },
+/// An attempt's outcome, as far as it is judged.
+fn seen(outcome: &Result<Whole, Kind>) -> Outcome {
+    match outcome {
+        Ok(whole) => {
+            let asked = retry::retry_after(whole.headers(), SystemTime::now());
+            Outcome::Answered(whole.status(), asked)
         }
+        Err(kind) => Outcome::Failed(*kind),
     }
 }
 
@@ -318,176 +375,8 @@ fn failed(region: Region, kind: Kind) -> Error {
         Kind::Tls => "its certificate or TLS is not acceptable",
         Kind::AnswerTooLarge => "the answer is larger than upstream.max_answer_bytes",
         Kind::BadAnswer => "the answer is none that HTTP allows here",
-        Kind::AnswerTimeout => "no whole answer in time",
+        Kind::AnswerTimeout | Kind::Deadline => "no whole answer in time",
         _ => "the connection broke before the whole answer was there",
     };
     Error::new(kind, format!("upstream {region}: {what}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::file::Retry;
-    use crate::limits::{Answered, FamilyLimits, LimitsConfig, QueueLimits, Quota};
-    use http::StatusCode;
-    use std::cell::RefCell;
-    use std::collections::VecDeque;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn limits(skill: Option<Quota>) -> Limits {
-        Limits::new(&LimitsConfig {
-            profile: FamilyLimits {
-                skill,
-                ..FamilyLimits::default()
-            },
-            passthrough: FamilyLimits::default(),
-            queue: QueueLimits {
-                max_queue: 10,
-                max_skills: 10,
-            },
-        })
-    }
-
-    fn answer(status: u16, retry_after: Option<&str>) -> Result<Whole, Kind> {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        if let Some(value) = retry_after {
-            response
-                .headers_mut()
-                .insert("retry-after", value.parse().unwrap());
-        }
-        Ok(response)
-    }
-
-    struct Played {
-        outcome: Result<u16, Kind>,
-        effort: Effort,
-        took: Duration,
-        unused: usize,
-    }
-
-    /// Plays a script of outcomes, each 100 ms after its attempt was sent.
-    async fn play(limits: &Limits, script: Vec<Result<Whole, Kind>>, within: Duration) -> Played {
-        let policy = Retry {
-            max_attempts: 3.try_into().unwrap(),
-            base_backoff: 50 * MS,
-            max_backoff: 1000 * MS,
-        };
-        let script = RefCell::new(VecDeque::from(script));
-        let started = Instant::now();
-        let deadline = started + within;
-        let mut effort = Effort::default();
-        let outcome = attempts(
-            &policy,
-            Region::Eu,
-            deadline,
-            std::future::pending(),
-            || limits.admit(Region::Eu, Family::Profile, None, Entry::New, deadline),
-            |mut permit: Permit| {
-                let next = script.borrow_mut().pop_front().unwrap();
-                async move {
-                    permit.sent();
-                    sleep(100 * MS).await;
-                    permit.answered(Answered::Counted);
-                    next
-                }
-            },
-            &mut effort,
-        )
-        .await;
-        Played {
-            outcome: outcome
-                .map(|whole| whole.status().as_u16())
-                .map_err(|error| error.kind()),
-            effort,
-            took: started.elapsed(),
-            unused: script.borrow().len(),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_after_failures_is_the_answer() {
-        let script = vec![Err(Kind::AnswerLost), answer(500, None), answer(200, None)];
-        let played = play(&limits(None), script, 2500 * MS).await;
-        assert_eq!(played.outcome, Ok(200));
-        assert_eq!(played.effort.attempts, 3);
-        assert_eq!(played.effort.upstream_time, 300 * MS);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn when_attempts_run_out_the_last_outcome_stands() {
-        let script = vec![
-            answer(500, None),
-            answer(502, None),
-            answer(504, None),
-            answer(200, None),
-        ];
-        let played = play(&limits(None), script, 2500 * MS).await;
-        assert_eq!((played.outcome, played.unused), (Ok(504), 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
-        let script = vec![answer(429, Some("1")), answer(200, None)];
-        let played = play(&limits(None), script, 2500 * MS).await;
-        assert_eq!(played.outcome, Ok(200));
-        assert!(played.took >= 1200 * MS, "{:?}", played.took);
-        let script = vec![answer(429, Some("3")), answer(200, None)];
-        let played = play(&limits(None), script, 2500 * MS).await;
-        assert_eq!(
-            (played.outcome, played.took, played.unused),
-            (Ok(429), 100 * MS, 1)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_attempt_pays_and_a_refused_retry_leaves_the_last_answer() {
-        let quota = Quota {
-            requests: 1.try_into().unwrap(),
-            per: 1000 * MS,
-            burst: None,
-        };
-        let limits = limits(Some(quota));
-        let script = vec![answer(500, None), answer(200, None)];
-        let played = play(&limits, script, 2500 * MS).await;
-        assert_eq!(played.outcome, Ok(200));
-        assert!(played.effort.queue_wait > 900 * MS, "{:?}", played.effort);
-        let script = vec![answer(500, None), answer(200, None)];
-        let played = play(&limits, script, 1500 * MS).await;
-        assert_eq!((played.outcome, played.unused), (Ok(500), 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_abandoned_call_gives_up_before_it_is_sent() {
-        let quota = Quota {
-            requests: 1.try_into().unwrap(),
-            per: 1000 * MS,
-            burst: None,
-        };
-        let limits = limits(Some(quota));
-        let deadline = Instant::now() + 10_000 * MS;
-        let _held = limits
-            .admit(Region::Eu, Family::Profile, None, Entry::New, deadline)
-            .await
-            .unwrap();
-        let mut effort = Effort::default();
-        let policy = Retry {
-            max_attempts: 3.try_into().unwrap(),
-            base_backoff: MS,
-            max_backoff: MS,
-        };
-        let outcome = attempts(
-            &policy,
-            Region::Eu,
-            deadline,
-            sleep(10 * MS),
-            || limits.admit(Region::Eu, Family::Profile, None, Entry::New, deadline),
-            |_| async { answer(200, None) },
-            &mut effort,
-        );
-        assert_eq!(outcome.await.unwrap_err().kind(), Kind::Abandoned);
-        assert_eq!(effort.attempts, 0);
-        assert_eq!(limits.snapshot(Region::Eu, Family::Profile).queued, 0);
-    }
 }

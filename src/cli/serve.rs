@@ -68,14 +68,15 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
     };
     warn_of_clear_text(&config);
     let server = Server::start(config).await?;
+    let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
+    // Before anybody is told that it runs: an unhandled SIGHUP would end it.
+    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
     for address in server.addresses() {
         tracing::info!(%address, "listening for skills");
     }
     if let Some(address) = server.admin_address() {
         tracing::info!(%address, "listening for operators: /-/status, /metrics");
     }
-    let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
-    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
     let reason = tokio::select! {
         reason = stop() => reason,
         () = reloads => "nothing to wait for",
@@ -100,15 +101,16 @@ fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>
             let needs_restart = config.needs_restart(&gateway.config());
             warn_of_clear_text(&config);
             gateway.reconfigure(config);
+            // Whoever reads the log finds the status page to agree with it.
+            state.note_reload(true, Vec::new(), needs_restart.clone());
             tracing::info!(?needs_restart, "configuration reloaded");
-            state.note_reload(true, Vec::new(), needs_restart);
         }
         Err(problems) => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            state.note_reload(false, problems.clone(), Vec::new());
             for problem in &problems {
                 tracing::error!(problem, "configuration not reloaded");
             }
-            state.note_reload(false, problems, Vec::new());
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct ConfigFile {
     pub limits: Limits,
     pub upstream: Upstream,
     pub retry: Retry,
+    pub breaker: Breaker,
     pub passthrough: Passthrough,
     pub log: Log,
 }
@@ -265,6 +266,25 @@ pub struct Retry {
     pub base_backoff: Duration,
     #[serde(with = "duration")]
     pub max_backoff: Duration,
+    pub budget_percent: u32,
+    pub budget_min_per_second: u32,
+}
+
+/// `[breaker]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each key means")]
+pub struct Breaker {
+    pub enabled: bool,
+    pub consecutive_failures: NonZeroU32,
+    pub min_success_percent: u32,
+    pub min_requests: NonZeroU32,
+    #[serde(with = "duration")]
+    pub window: Duration,
+    #[serde(with = "duration")]
+    pub open: Duration,
+    #[serde(with = "duration")]
+    pub max_open: Duration,
 }
 
 /// `[passthrough]`

@@ -61,32 +61,36 @@ impl Origins {
     }
 
     /// Loads again at every SIGHUP and whenever the file's text has changed, and
-    /// hands the result to `apply`. Runs until it is dropped.
-    pub async fn watch(self, apply: impl Fn(Result<Config, Vec<Problem>>)) {
+    /// hands the result to `apply`. It watches from the call on, not from the first
+    /// poll, and until it is dropped. Must be called within a runtime.
+    pub fn watch(self, apply: impl Fn(Result<Config, Vec<Problem>>)) -> impl Future<Output = ()> {
         let mut current = self.read().ok().flatten();
         let (changes, mut changed) = mpsc::channel(1);
-        let _watcher = self.file.as_deref().and_then(|file| watcher(file, changes));
+        let watcher = self.file.as_deref().and_then(|file| watcher(file, changes));
         let mut hangup = signal(SignalKind::hangup()).ok();
-        loop {
-            let asked = tokio::select! {
-                Some(()) = changed.recv() => false,
-                () = next(&mut hangup) => true,
-            };
-            if !asked {
-                // A writer may be in the middle of it.
-                sleep(SETTLE).await;
-                while changed.try_recv().is_ok() {}
-            }
-            match self.read() {
-                Ok(text) if !asked && text == current => {}
-                Ok(text) => {
-                    apply(self.load_text(text.as_deref()));
-                    current = text;
+        async move {
+            let _watcher = watcher;
+            loop {
+                let asked = tokio::select! {
+                    Some(()) = changed.recv() => false,
+                    () = next(&mut hangup) => true,
+                };
+                if !asked {
+                    // A writer may be in the middle of it.
+                    sleep(SETTLE).await;
+                    while changed.try_recv().is_ok() {}
                 }
-                // Between a removal and a rename there is no file; only a person
-                // who asks wants to hear of that.
-                Err(problem) if asked => apply(Err(vec![problem])),
-                Err(_) => {}
+                match self.read() {
+                    Ok(text) if !asked && text == current => {}
+                    Ok(text) => {
+                        apply(self.load_text(text.as_deref()));
+                        current = text;
+                    }
+                    // Between a removal and a rename there is no file; only a person
+                    // who asks wants to hear of that.
+                    Err(problem) if asked => apply(Err(vec![problem])),
+                    Err(_) => {}
+                }
             }
         }
     }

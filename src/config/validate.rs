@@ -24,6 +24,9 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(8);
 /// Longer than any time-out or freshness that makes sense here.
 const LONGEST_SPAN: Duration = Duration::from_secs(24 * 3600);
 
+/// The breaker's window slides in ten steps, which a clock must tell apart.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+
 /// A slot is remembered one by one, so that is how many there may be.
 const MOST_SLOTS: u32 = 100_000;
 
@@ -197,6 +200,7 @@ impl Check {
     pub(super) fn ranges(&mut self, file: &ConfigFile) {
         self.spans(file);
         let (deadline, cache, coalesce) = (&file.deadline, &file.cache, &file.coalesce);
+        let breaker = &file.breaker;
         let to_store_nothing = "at least 1; use ttl = \"0s\" to store nothing";
         let ordered = file.retry.base_backoff <= file.retry.max_backoff;
         let filter: Result<Targets, _> = file.log.level.parse();
@@ -250,6 +254,31 @@ impl Check {
                 "retry.max_attempts",
                 "at most 10",
             ),
+            (
+                file.retry.budget_percent <= 100,
+                "retry.budget_percent",
+                "at most 100",
+            ),
+            (
+                file.retry.budget_min_per_second <= 10_000,
+                "retry.budget_min_per_second",
+                "at most 10000",
+            ),
+            (
+                breaker.min_success_percent <= 100,
+                "breaker.min_success_percent",
+                "at most 100",
+            ),
+            (
+                breaker.window >= SHORTEST_WINDOW,
+                "breaker.window",
+                "at least 100ms",
+            ),
+            (
+                breaker.open <= breaker.max_open,
+                "breaker.open",
+                "at most breaker.max_open",
+            ),
             (ordered, "retry.base_backoff", "at most retry.max_backoff"),
             (
                 filter.is_ok(),
@@ -273,6 +302,7 @@ impl Check {
             ("upstream.answer_timeout", upstream.answer_timeout),
             ("upstream.pool_idle_timeout", upstream.pool_idle_timeout),
             ("retry.base_backoff", file.retry.base_backoff),
+            ("breaker.open", file.breaker.open),
             (
                 "passthrough.answer_timeout",
                 file.passthrough.answer_timeout,
@@ -290,6 +320,8 @@ impl Check {
             ("cache.stale_while_revalidate", cache.stale_while_revalidate),
             ("cache.stale_if_error", cache.stale_if_error),
             ("retry.max_backoff", file.retry.max_backoff),
+            ("breaker.window", file.breaker.window),
+            ("breaker.max_open", file.breaker.max_open),
         ];
         for (path, span) in positive {
             self.positive(path, span);

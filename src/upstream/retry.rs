@@ -21,6 +21,20 @@ pub enum Outcome {
     Failed(Kind),
 }
 
+impl Outcome {
+    /// Whether it is the one answer that is tried again only once.
+    #[must_use]
+    pub fn is_unavailable(self) -> bool {
+        matches!(self, Self::Answered(StatusCode::SERVICE_UNAVAILABLE, _))
+    }
+
+    /// Whether a skill was throttled, which says nothing about upstream's health.
+    #[must_use]
+    pub fn is_throttled(self) -> bool {
+        matches!(self, Self::Answered(StatusCode::TOO_MANY_REQUESTS, _))
+    }
+}
+
 /// What follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -63,7 +77,7 @@ fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
     match outcome {
         // Amazon's page advises to retry 429 and 500, and says nothing of 503:
         // once, for a single overloaded node behind the balancer.
-        Outcome::Answered(StatusCode::SERVICE_UNAVAILABLE, _) => tally.unavailable <= 1,
+        _ if outcome.is_unavailable() => tally.unavailable <= 1,
         Outcome::Answered(status, _) => matches!(status.as_u16(), 429 | 500 | 502 | 504),
         Outcome::Failed(kind) => matches!(
             kind,
@@ -108,6 +122,8 @@ mod tests {
             max_attempts: 3.try_into().unwrap(),
             base_backoff: 50 * MS,
             max_backoff: 1000 * MS,
+            budget_percent: 10,
+            budget_min_per_second: 1,
         }
     }
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod breaker;
 mod caching;
 mod coalescing;
 mod command;
