@@ -151,11 +151,16 @@ impl Upstream {
         let stands =
             |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
         let Guards { budget, .. } = self.guards(call.region);
+        let paced = config.limits.profile.adaptive;
         let mut last = None;
-        let mut unavailable = 0;
+        let (mut counted, mut unavailable) = (0, 0);
         loop {
+            let entry = match last {
+                None => Entry::New,
+                Some(_) => Entry::Again,
+            };
             let admitted = tokio::select! {
-                admitted = self.admit(call, deadline) => admitted,
+                admitted = self.admit(call, entry, deadline) => admitted,
                 () = &mut abandoned => {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));
                 }
@@ -177,10 +182,12 @@ impl Upstream {
             let seen = seen(&outcome);
             pass.judge(seen);
             unavailable += u32::from(seen.is_unavailable());
+            counted += u32::from(!(paced && seen.is_throttled()));
             let tally = Tally {
-                attempts: effort.attempts,
+                attempts: counted,
                 unavailable,
                 left: deadline.saturating_duration_since(Instant::now()),
+                paced,
             };
             match retry::verdict(&config.file.retry, tally, seen, fastrand::f64()) {
                 Verdict::Final => return stands(outcome),
@@ -198,13 +205,18 @@ impl Upstream {
 
     /// Waits for the right to make one attempt. Behind an open breaker nobody
     /// queues, and whoever queued as it opened gives the permit back unsent.
-    async fn admit(&self, call: &Call, deadline: Instant) -> Result<(Permit, Pass<'_>), Error> {
+    async fn admit(
+        &self,
+        call: &Call,
+        entry: Entry,
+        deadline: Instant,
+    ) -> Result<(Permit, Pass<'_>), Error> {
         let Guards { breaker, .. } = self.guards(call.region);
         breaker.check()?;
         let skill = call.skill.as_ref();
         let admitted = self
             .limits
-            .admit(call.region, Family::Profile, skill, Entry::New, deadline);
+            .admit(call.region, Family::Profile, skill, entry, deadline);
         let permit = admitted.await.map_err(refused)?;
         Ok((permit, breaker.enter()?))
     }

@@ -172,17 +172,19 @@ impl Belief {
     fn pause(&mut self, now: Instant, retry_after: Option<Duration>) {
         let doubled = 2u32.saturating_pow(self.strikes.saturating_sub(1));
         let own = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_OWN_PAUSE);
-        let pause = retry_after.map_or(own, |asked| asked.min(LONGEST_PAUSE));
+        // Zero seconds is no advice; it would have us try again at once, for ever.
+        let asked = retry_after.filter(|asked| !asked.is_zero());
+        let pause = asked.map_or(own, |asked| asked.min(LONGEST_PAUSE));
         self.paused_until = self.paused_until.max(Some(now + pause));
     }
 }
 
 impl Level {
     fn first(recent: f64, now: Instant) -> Self {
-        let ceiling = recent.max(1.0);
-        let safe = SAFE * ceiling;
         // Upstream may have been busy with calls that were not ours, before a
         // restart for instance: few answers say little.
+        let ceiling = recent.max(FEW);
+        let safe = SAFE * ceiling;
         let (first_step, hold) = match recent < FEW {
             true => (1.0, Duration::ZERO),
             false => (STEP, FIRST_HOLD),

@@ -47,19 +47,32 @@ pub enum Verdict {
 /// What has happened so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// How many attempts were made, this one included.
+    /// How many attempts were made that count, this one included.
     pub attempts: u32,
     /// How many of them were answered 503, this one included.
     pub unavailable: u32,
     /// How much time is left until the deadline.
     pub left: Duration,
+    /// Whether the limits pace a skill that was throttled. Then a 429 is no reason
+    /// to wait here and does not count: they pause the skill, let this request in
+    /// before those that are new, and refuse it where that does not fit its
+    /// deadline.
+    pub paced: bool,
 }
 
 /// Decides about one attempt's outcome. `draw` is in `0.0..1.0`.
 #[must_use]
 pub fn verdict(policy: &Retry, tally: Tally, outcome: Outcome, draw: f64) -> Verdict {
-    if tally.attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, tally) {
+    let attempts = match tally.paced && outcome.is_throttled() {
+        // Whoever wants one attempt gets one.
+        true => 1,
+        false => tally.attempts,
+    };
+    if attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, tally) {
         return Verdict::Final;
+    }
+    if tally.paced && outcome.is_throttled() {
+        return Verdict::RetryAfter(Duration::ZERO);
     }
     let backoff = backoff(policy, tally.attempts).mul_f64(draw);
     let wait = match outcome {
@@ -135,6 +148,7 @@ mod tests {
                 attempts,
                 unavailable,
                 left,
+                paced: false,
             },
             outcome,
             draw,
@@ -206,6 +220,26 @@ mod tests {
             Verdict::RetryAfter(1025 * MS)
         );
         assert_eq!(judge(1, 2500 * MS, asked(3000 * MS), 0.5), Verdict::Final);
+    }
+
+    #[test]
+    fn a_429_is_left_to_limits_that_pace_it() {
+        let judge = |attempts, max_attempts: u32| {
+            let policy = Retry {
+                max_attempts: max_attempts.try_into().unwrap(),
+                ..policy()
+            };
+            let tally = Tally {
+                attempts,
+                unavailable: 0,
+                left: 10 * MS,
+                paced: true,
+            };
+            let asked = Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, Some(1000 * MS));
+            verdict(&policy, tally, asked, 0.5)
+        };
+        assert_eq!(judge(3, 3), Verdict::RetryAfter(Duration::ZERO));
+        assert_eq!(judge(1, 1), Verdict::Final, "one attempt is one attempt");
     }
 
     #[test]
