@@ -113,7 +113,10 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
-            cache: Cache::new(config.capacity),
+            cache: match client.is_modelled() {
+                true => Cache::simulated(config.capacity),
+                false => Cache::new(config.capacity),
+            },
             flights: Flights::new(),
             upstream: Upstream::new(client, Arc::clone(&limits), Arc::clone(&metrics)),
             limits,
