@@ -138,6 +138,21 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
+        let (response, record) = self.recorded(request, listener).await;
+        record.finish(response.status());
+        response
+    }
+
+    /// The same, with the record of what it took, still to be finished.
+    pub async fn recorded<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        listener: Option<Region>,
+    ) -> (Response<Body>, Record)
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let config = self.config();
         let (parts, body) = request.into_parts();
         let (log, metrics) = (config.file.log.requests, Arc::clone(&self.metrics));
@@ -157,8 +172,7 @@ impl Gateway {
         response
             .headers_mut()
             .insert(REQUEST_ID, record.id.header());
-        record.finish(response.status());
-        response
+        (response, record)
     }
 
     /// Replaces the configuration. Requests on their way keep the one they began
