@@ -33,6 +33,15 @@ pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>>,
     /// The least that an entry weighs, so that bounding bytes bounds entries too.
     min_weight: u32,
+    /// Whose clock frees memory.
+    clock: Clock,
+}
+
+/// By whose clock an answer that is of no more use leaves memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clock {
+    Moka,
+    Tokio,
 }
 
 /// What a lookup found.
@@ -48,16 +57,28 @@ impl Cache {
     /// An empty cache of the given capacity.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        Self::build(capacity, Clock::Moka)
+    }
+
+    /// The same for simulations, whose time moka's clock does not follow: here
+    /// [`Cache::sweep`] looks at every answer.
+    #[must_use]
+    pub fn simulated(capacity: Capacity) -> Self {
+        Self::build(capacity, Clock::Tokio)
+    }
+
+    fn build(capacity: Capacity, clock: Clock) -> Self {
         let min_weight = capacity.max_bytes / capacity.max_entries.max(1);
         let min_weight = u32::try_from(min_weight).unwrap_or(u32::MAX);
         let entries = moka::sync::Cache::builder()
             .max_capacity(capacity.max_bytes)
             .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
-            .expire_after(Retention)
+            .expire_after(Retention(clock))
             .build();
         Self {
             entries,
             min_weight,
+            clock,
         }
     }
 
@@ -84,6 +105,14 @@ impl Cache {
     /// Frees what has expired or been evicted. To be called now and then, for
     /// moka has no thread of its own.
     pub fn sweep(&self) {
+        if self.clock == Clock::Tokio {
+            let now = Instant::now();
+            for (key, entry) in &self.entries {
+                if entry.resident(now) >= entry.lifetime.retained() {
+                    self.entries.invalidate(&*key);
+                }
+            }
+        }
         self.entries.run_pending_tasks();
     }
 
@@ -124,7 +153,7 @@ pub fn unix_seconds() -> u64 {
 }
 
 /// Lets an entry leave memory when it is of no more use.
-struct Retention;
+struct Retention(Clock);
 
 #[expect(
     clippy::disallowed_types,
@@ -137,7 +166,7 @@ impl moka::Expiry<CacheKey, Arc<Entry>> for Retention {
         entry: &Arc<Entry>,
         _now: std::time::Instant,
     ) -> Option<Duration> {
-        Some(entry.lifetime.retained())
+        (self.0 == Clock::Moka).then(|| entry.lifetime.retained())
     }
 
     fn expire_after_update(
@@ -214,6 +243,25 @@ mod tests {
         assert_eq!(uses(9 * SECOND).await, Some(Use::Fresh));
         assert_eq!(uses(SECOND).await, Some(Use::IfError));
         assert_eq!(uses(20 * SECOND).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_cache_frees_memory_by_simulated_time() {
+        let cache = Cache::simulated(Capacity {
+            max_bytes: 1 << 20,
+            max_entries: 100,
+        });
+        let digest_key = DigestKey::random().unwrap();
+        cache.store(key(&digest_key, 1), entry(10, None));
+        tokio::time::advance(29 * SECOND).await;
+        cache.store(key(&digest_key, 2), entry(10, None));
+        cache.sweep();
+        assert_eq!(cache.len(), 2);
+        tokio::time::advance(SECOND).await;
+        cache.sweep();
+        assert_eq!(cache.len(), 1);
+        let any = RequestDirectives::default();
+        assert!(cache.lookup(&key(&digest_key, 2), &any).is_some());
     }
 
     #[test]

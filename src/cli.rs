@@ -4,8 +4,10 @@
 
 pub mod check;
 pub mod demo;
+mod figures;
 pub mod mock;
 pub mod serve;
+pub mod simulate;
 pub mod token;
 
 use std::ffi::OsString;
@@ -32,6 +34,7 @@ enum Command {
     Check(check::Args),
     Demo(demo::Args),
     Mock(mock::Args),
+    Simulate(Box<simulate::Args>),
     Token(token::Args),
 }
 
@@ -54,6 +57,7 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
         Command::Mock(args) => runtime()
             .and_then(|runtime| runtime.block_on(mock::run(args, stopped())))
             .map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(*args, environment),
         Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

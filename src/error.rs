@@ -252,7 +252,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// `Retry-After` counts whole seconds (RFC 9110 §10.2.3): up, and at least one.
-fn whole_seconds(wait: Duration) -> u64 {
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(up).max(1)
 }

@@ -112,10 +112,14 @@ impl Gateway {
         let limits = Arc::new(Limits::new(&config.limits));
         let metrics = Arc::new(Metrics::new());
         let counters = Arc::clone(&metrics);
+        let cache = match client.is_modelled() {
+            true => Cache::simulated(config.capacity),
+            false => Cache::new(config.capacity),
+        };
         let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
-            cache: Cache::new(config.capacity),
+            cache,
             flights: Flights::new(),
             upstream,
             limits,
@@ -133,6 +137,21 @@ impl Gateway {
         request: Request<B>,
         listener: Option<Region>,
     ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (response, record) = self.recorded(request, listener).await;
+        record.finish(response.status());
+        response
+    }
+
+    /// The same, with the record of what it took, still to be finished.
+    pub async fn recorded<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        listener: Option<Region>,
+    ) -> (Response<Body>, Record)
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -156,8 +175,7 @@ impl Gateway {
         response
             .headers_mut()
             .insert(REQUEST_ID, record.id.header());
-        record.finish(response.status());
-        response
+        (response, record)
     }
 
     /// Replaces the configuration. Requests on their way keep the one they began

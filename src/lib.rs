@@ -26,11 +26,13 @@
 //! | [`server`], [`admin`] | listeners and drain; what operators see |
 //! | [`cli`] | one file per subcommand |
 //! | [`mock`], [`demo`] | a scriptable Alexa; a morning with and without the gateway |
+//! | [`simulate`] | hours of traffic through the pipeline in seconds, on paused time |
 //!
 //! Who may import whom: `main → cli → server, admin → gateway → {request, route,
 //! cache, coalesce, upstream}`, and `upstream → limits`. Anyone may use config
-//! values, error, metrics, token and the values of `answer` and `body`. `mock` and
-//! `demo` are for trying and testing; nothing that serves skills uses them.
+//! values, error, metrics, token and the values of `answer` and `body`. `mock`,
+//! `demo` and `simulate` are for trying and testing; nothing that serves skills
+//! uses them.
 //!
 //! # The life of a request
 //!
@@ -87,5 +89,6 @@ pub mod record;
 pub mod request;
 pub mod route;
 pub mod server;
+pub mod simulate;
 pub mod token;
 pub mod upstream;

@@ -32,7 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod token;
-mod window;
+pub(crate) mod window;
 mod wire;
 
 use std::io;

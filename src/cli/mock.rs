@@ -36,7 +36,7 @@ pub struct Args {
     /// What all skills together may ask of a region, such as 200/1s.
     #[arg(long, value_name = "QUOTA")]
     region_quota: Option<Quota>,
-    /// How the windows of the quotas move: sliding or fixed.
+    /// How the windows of the quotas move: sliding or fixed; or bucket.
     #[arg(long, value_name = "KIND", default_value_t)]
     window: WindowKind,
     /// The form of Retry-After in a 429: seconds, date or none.

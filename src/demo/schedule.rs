@@ -14,11 +14,11 @@ use crate::route::Region;
 pub const SERVICES: usize = 3;
 
 /// How far apart the requests are that services make "at once".
-const AT_ONCE: Duration = Duration::from_millis(15);
+pub const AT_ONCE: Duration = Duration::from_millis(15);
 
 /// When the last service starts: after the first answers have usually come, so
 /// that stored answers serve it.
-const LATER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(250));
+pub const LATER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(250));
 
 /// A skill, and how much it is used.
 #[derive(Clone, Copy, Debug)]
@@ -180,7 +180,7 @@ fn start_of(service: usize, rng: &mut Rng) -> Duration {
 
 /// The moment, from 0 to 1, by which this share of all turns has begun when
 /// their rate climbs evenly until 0.5 and falls evenly after it.
-fn climb_and_fall(share: f64) -> f64 {
+pub(crate) fn climb_and_fall(share: f64) -> f64 {
     if share < 0.5 {
         (share / 2.0).sqrt()
     } else {

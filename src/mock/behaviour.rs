@@ -51,9 +51,12 @@ pub enum WindowKind {
     Sliding,
     /// Spans follow each other from when the mock started.
     Fixed,
+    /// No window: a bucket that holds the quota's requests and is filled evenly,
+    /// with as many in each span. After a pause, a span can see twice the quota.
+    Bucket,
 }
 
-named!(WindowKind, "window", { Sliding = "sliding", Fixed = "fixed" });
+named!(WindowKind, "window", { Sliding = "sliding", Fixed = "fixed", Bucket = "bucket" });
 
 /// How the name operations write a name: it is unknown which Alexa does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

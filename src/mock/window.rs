@@ -1,7 +1,8 @@
 //! Whether a window of time has room for one more request. Exact rather than
 //! smooth: every accepted request is remembered until it leaves the window, so
 //! that a client which keeps a quota is never refused and one which exceeds it
-//! by one always is. Refused requests do not count. No clock of its own.
+//! by one always is; a bucket lets through what has flowed in since. Refused
+//! requests do not count. No clock of its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,17 +15,23 @@ use crate::route::Region;
 
 /// The requests that one quota has accepted lately.
 #[derive(Debug)]
-struct Window {
+pub(crate) struct Window {
     /// Where fixed windows begin.
     origin: Instant,
     /// When requests were accepted, oldest first.
     accepted: VecDeque<Instant>,
+    /// When a bucket is full again.
+    full_at: Instant,
 }
 
 impl Window {
-    fn new(origin: Instant) -> Self {
-        let accepted = VecDeque::new();
-        Self { origin, accepted }
+    /// Remembers nothing yet; fixed windows begin at `origin`.
+    pub(crate) fn new(origin: Instant) -> Self {
+        Self {
+            origin,
+            accepted: VecDeque::new(),
+            full_at: origin,
+        }
     }
 
     /// Returns how long to wait for room: zero when there is room now.
@@ -33,10 +40,15 @@ impl Window {
     /// it was accepted.
     fn wait(&mut self, quota: Quota, kind: WindowKind, now: Instant) -> Duration {
         let per = quota.per;
+        if kind == WindowKind::Bucket {
+            // One request may go as long as what is missing leaves room for it.
+            let may_miss = per - per / quota.requests.get();
+            return self.full_at.saturating_duration_since(now + may_miss);
+        }
         let into = into_fixed(now - self.origin, per);
         let counts = |at: Instant| match kind {
-            WindowKind::Sliding => now - at < per,
             WindowKind::Fixed => now - at <= into,
+            WindowKind::Sliding | WindowKind::Bucket => now - at < per,
         };
         while self.accepted.front().is_some_and(|&at| !counts(at)) {
             self.accepted.pop_front();
@@ -46,7 +58,39 @@ impl Window {
             (None, _) => Duration::ZERO,
             (Some(_), WindowKind::Fixed) => per - into,
             // The one whose leaving makes room; later ones may stay.
-            (Some(surplus), WindowKind::Sliding) => per - (now - self.accepted[surplus]),
+            (Some(surplus), _) => per - (now - self.accepted[surplus]),
+        }
+    }
+
+    fn accept(&mut self, quota: Quota, kind: WindowKind, now: Instant) {
+        match kind {
+            WindowKind::Bucket => {
+                self.full_at = self.full_at.max(now) + quota.per / quota.requests.get();
+            }
+            WindowKind::Sliding | WindowKind::Fixed => self.accepted.push_back(now),
+        }
+    }
+}
+
+/// Accepts a request under all quotas, or says how long to stay away and takes
+/// nothing of any.
+pub(crate) fn admit<const N: usize>(
+    mut asked: [(&mut Window, Option<Quota>); N],
+    kind: WindowKind,
+    now: Instant,
+) -> Result<(), Duration> {
+    let wait = |(window, quota): &mut (&mut Window, Option<Quota>)| {
+        quota.map(|quota| window.wait(quota, kind, now))
+    };
+    match asked.iter_mut().filter_map(wait).max() {
+        Some(wait) if !wait.is_zero() => Err(wait),
+        _ => {
+            for (window, quota) in asked {
+                if let Some(quota) = quota {
+                    window.accept(quota, kind, now);
+                }
+            }
+            Ok(())
         }
     }
 }
@@ -87,24 +131,11 @@ impl Windows {
         let of_region = self.regions.entry(region).or_insert_with(new);
         let of_skill = self.skills.entry((region, skill.to_owned()));
         let of_skill = of_skill.or_insert_with(new);
-        let mut asked = [
+        let asked = [
             (of_region, behaviour.region_quota),
             (of_skill, behaviour.skill_quota),
         ];
-        let waits = asked.iter_mut().filter_map(|(window, quota)| {
-            quota.map(|quota| window.wait(quota, behaviour.window, now))
-        });
-        match waits.max() {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                for (window, quota) in asked {
-                    if quota.is_some() {
-                        window.accepted.push_back(now);
-                    }
-                }
-                Ok(())
-            }
-        }
+        admit(asked, behaviour.window, now)
     }
 }
 
@@ -154,6 +185,18 @@ mod tests {
         assert_eq!(at(999), Err(Duration::from_millis(1)));
         assert_eq!((at(1000), at(1000)), (Ok(()), Ok(())));
         assert_eq!(at(1400), Err(Duration::from_millis(600)));
+    }
+
+    #[test]
+    fn a_bucket_is_filled_evenly_and_holds_no_more_than_the_quota() {
+        let mut at = window(WindowKind::Bucket);
+        assert_eq!((at(0), at(0)), (Ok(()), Ok(())));
+        assert_eq!(at(0), Err(Duration::from_millis(500)));
+        assert_eq!(at(499), Err(Duration::from_millis(1)));
+        assert_eq!(at(500), Ok(()));
+        assert_eq!(at(999), Err(Duration::from_millis(1)));
+        assert_eq!((at(9000), at(9000)), (Ok(()), Ok(())));
+        assert_eq!(at(9000), Err(Duration::from_millis(500)));
     }
 
     #[test]

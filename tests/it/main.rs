@@ -17,5 +17,6 @@ mod quotas;
 mod reload;
 mod routing;
 mod sdk;
+mod simulate;
 mod sockets;
 mod tls;

@@ -1,12 +1,11 @@
 //! What two rounds say: the table, a sentence in plain words, and what must not
 //! be. Pure: figures in, text out, and no figure that was not counted.
 
-use std::time::Duration;
-
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
 use super::Round;
+use crate::cli::figures::{count, time};
 
 /// Lays the figures of both rounds side by side.
 pub(super) fn table(straight: &Round, through: &Round) -> Table {
@@ -104,29 +103,6 @@ pub(super) fn problems(straight: &Round, through: &Round) -> Vec<String> {
     problems
 }
 
-/// A number with its thousands apart.
-fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A time as precisely as it matters; a dash for none.
-fn time(time: Duration) -> String {
-    match time.as_millis() {
-        0 if time.is_zero() => "-".to_owned(),
-        0 => "under 1 ms".to_owned(),
-        millis if millis < 1000 => format!("{millis} ms"),
-        _ => format!("{:.2} s", time.as_secs_f64()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,15 +155,5 @@ mod tests {
         assert_eq!(problems(&wrong, &refused).len(), 2);
         let said = problems(&failed, &fine()).join("");
         assert!(said.ends_with("2 requests failed, as in: answered 502 Bad Gateway"));
-    }
-
-    #[test]
-    fn numbers_and_times_are_written_for_people() {
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(count),
-            ["0", "999", "1,000", "1,234,567"]
-        );
-        let micros = [0, 900, 61_400, 1_236_000].map(Duration::from_micros);
-        assert_eq!(micros.map(time), ["-", "under 1 ms", "61 ms", "1.24 s"]);
     }
 }
