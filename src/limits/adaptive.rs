@@ -42,6 +42,8 @@ struct Level {
     rate: f64,
     /// The highest that has held, or is thought to.
     safe: f64,
+    /// The one that had held when the row of tries began that is under way.
+    proven: f64,
     /// The one that was last too much.
     ceiling: f64,
     /// How often that ceiling was met in a row.
@@ -57,6 +59,8 @@ struct Level {
     first_step: f64,
     /// When the next try may begin.
     try_at: Instant,
+    /// When `safe` was last raised.
+    raised_at: Instant,
     last_429: Instant,
 }
 
@@ -134,9 +138,9 @@ impl Belief {
         level.held(now, sent_at, pressed, most.unwrap_or(f64::INFINITY))
     }
 
-    /// The rate in force, as a quota to keep where answers take `round_trip`.
-    pub(super) fn quota(&self, round_trip: Duration) -> Option<Quota> {
-        self.level.map(|level| quota(level.rate, round_trip))
+    /// The rate in force, as a quota to keep.
+    pub(super) fn quota(&self) -> Option<Quota> {
+        self.level.map(|level| quota(level.rate))
     }
 
     /// Until when nothing is to be sent, if that is still to come.
@@ -192,6 +196,7 @@ impl Level {
         Self {
             rate: CUT * safe,
             safe,
+            proven: LEAST,
             ceiling,
             confirmations: 0,
             since: now,
@@ -199,6 +204,7 @@ impl Level {
             step: 0.0,
             first_step,
             try_at: now + hold,
+            raised_at: now,
             last_429: now,
         }
     }
@@ -209,29 +215,38 @@ impl Level {
         let was_trying = self.step > 0.0;
         (self.last_429, self.since, self.pressed) = (now, now, 0);
         self.first_step = STEP;
-        // What upstream took in the last second says more than what we believed,
-        // unless it took nothing, which says only that the rate was too high.
-        let ceiling = match recent > 0.0 {
+        // How much upstream has just taken tells a quota that is about what we
+        // think from one that is far below it; nothing at all tells only the latter.
+        let taken = match recent > 0.0 {
             true => self.rate.min(recent.max(1.0)),
             false => self.rate / 2.0,
         };
-        let near = ceiling >= NEAR * self.safe;
-        let again = near && ceiling <= self.ceiling / NEAR;
+        let near = taken >= NEAR * self.safe;
+        let again = near && taken <= self.ceiling / NEAR;
         self.confirmations = if again { self.confirmations + 1 } else { 0 };
         self.step = 0.0;
         self.try_at = now + self.hold();
-        self.ceiling = ceiling;
+        self.ceiling = taken;
         if was_trying && near {
-            // The try has failed; what held before still does, at some distance.
-            self.safe = self.safe.min(SAFE * ceiling);
-            self.rate = self.safe;
-        } else {
-            self.safe = SAFE * ceiling;
-            self.rate = if near {
-                CUT * self.safe
-            } else {
-                DEEP_CUT * self.safe
+            // The tries went too far. What held before them still does. What they
+            // reached may have been luck, or a bucket that was full: half of a small
+            // gain is kept, and all of a large one.
+            let reached = (SAFE * taken).min(self.safe).max(self.proven);
+            self.safe = match reached > LARGE * self.proven {
+                true => reached,
+                false => (reached + self.proven) / 2.0,
             };
+            self.rate = self.safe;
+        } else if near && now - self.raised_at > YOUNG {
+            self.safe = SAFE * self.rate;
+            self.rate = CUT * self.safe;
+        } else if near {
+            // The last tries went too far: a bucket that was full hid it.
+            self.safe = SAFE * taken;
+            self.rate = CUT * self.safe;
+        } else {
+            self.safe = SAFE * taken;
+            self.rate = DEEP_CUT * self.safe;
         }
         self.safe = self.safe.max(LEAST);
         self.rate = self.rate.clamp(LEAST, self.safe);
@@ -255,9 +270,12 @@ impl Level {
         } else if now >= self.try_at {
             self.step = match self.step > 0.0 {
                 true => (self.step * 2.0).min(1.0),
-                false => self.first_step,
+                false => {
+                    self.proven = self.rate;
+                    self.first_step
+                }
             };
-            self.safe = self.rate;
+            (self.safe, self.raised_at) = (self.rate, now);
             self.rate *= 1.0 + self.step;
         } else {
             return false;
@@ -269,16 +287,15 @@ impl Level {
 
     /// How long to stay with what is safe before the next try.
     fn hold(&self) -> Duration {
-        let most = (TRY_SHARE / self.safe.max(LEAST)).clamp(LONGEST_HOLD.0, LONGEST_HOLD.1);
         let doubled = FIRST_HOLD.saturating_mul(2u32.saturating_pow(self.confirmations));
-        doubled.min(Duration::from_secs_f64(most))
+        doubled.min(LONGEST_HOLD)
     }
 }
 
 /// A rate as slots: as many as go into a second, rounded up, in the time that so
-/// many take, of which they are on their way for a part. A quarter of them may go
-/// at once, so that the few calls of one turn go together.
-fn quota(rate: f64, round_trip: Duration) -> Quota {
+/// many take. A quarter of them may go at once, so that the few calls of one turn
+/// go together.
+fn quota(rate: f64) -> Quota {
     let slots = rate.ceil().clamp(1.0, 100_000.0);
     #[expect(
         clippy::cast_possible_truncation,
@@ -286,10 +303,9 @@ fn quota(rate: f64, round_trip: Duration) -> Quota {
         reason = "clamped"
     )]
     let slots = NonZeroU32::new(slots as u32).unwrap_or(NonZeroU32::MIN);
-    let cycle = Duration::from_secs_f64(f64::from(slots.get()) / rate);
     Quota {
         requests: slots,
-        per: cycle.saturating_sub(round_trip).max(cycle / 2),
+        per: Duration::from_secs_f64(f64::from(slots.get()) / rate),
         burst: NonZeroU32::new(slots.get() / 4).or(Some(NonZeroU32::MIN)),
     }
 }
@@ -359,18 +375,21 @@ const STEP: f64 = 0.05;
 /// For how many seconds a rate is tried.
 const TRIAL: f64 = 2.0;
 
+/// What a row of tries has to gain to be believed at once.
+const LARGE: f64 = 1.5;
+
+/// A rate that has been safe for less than this may have been luck.
+const YOUNG: Duration = Duration::from_secs(30);
+
 /// Fewer answers than this, in the second before the first 429, are no measure.
 const FEW: f64 = 5.0;
 
 /// How long a new ceiling is respected; twice as long each time it is met again.
 const FIRST_HOLD: Duration = Duration::from_secs(5);
 
-/// The longest wait between two tries, in seconds, from and to: a quota that
-/// rises is to be found within two minutes.
-const LONGEST_HOLD: (f64, f64) = (100.0, 600.0);
-
-/// One try, which is one 429 or two, for so many requests.
-const TRY_SHARE: f64 = 2500.0;
+/// The longest wait between two tries: a quota that rises is to be found within two
+/// minutes.
+const LONGEST_HOLD: Duration = Duration::from_secs(100);
 
 /// So many confirmations make a rate worth telling an operator.
 const CONFIRMED: u32 = 3;
@@ -429,7 +448,7 @@ mod tests {
         for n in 0..10_000 {
             assert!(!belief.counted(now + n * MS, now, true, None));
         }
-        assert_eq!((belief.quota(MS), belief.paused_until(now)), (None, None));
+        assert_eq!((belief.quota(), belief.paused_until(now)), (None, None));
     }
 
     #[test]
@@ -520,12 +539,12 @@ mod tests {
     #[test]
     fn a_rate_is_kept_as_slots_of_about_a_second() {
         let slots = |rate| {
-            let quota = quota(rate, 60 * MS);
+            let quota = quota(rate);
             let burst = quota.burst.map(NonZeroU32::get);
             (quota.requests.get(), quota.per.as_millis(), burst)
         };
-        assert_eq!(slots(20.0), (20, 940, Some(5)));
-        assert_eq!(slots(4.8), (5, 981, Some(1)));
-        assert_eq!(slots(0.5), (1, 1940, Some(1)));
+        assert_eq!(slots(20.0), (20, 1000, Some(5)));
+        assert_eq!(slots(4.8), (5, 1041, Some(1)));
+        assert_eq!(slots(0.5), (1, 2000, Some(1)));
     }
 }

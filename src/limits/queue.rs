@@ -249,8 +249,7 @@ impl Queue {
                 None
             }
         };
-        own.learned
-            .follow(own.belief.quota(self.round_trip.mean()), now, ());
+        own.learned.follow(own.belief.quota(), now, ());
         self.settle(tenant, now);
         notice.map(|notice| (self.tenants[tenant].key.clone(), notice))
     }
@@ -275,8 +274,7 @@ impl Queue {
             if !self.config.adaptive {
                 own.belief.forget();
             }
-            own.learned
-                .follow(own.belief.quota(self.round_trip.mean()), now, ());
+            own.learned.follow(own.belief.quota(), now, ());
             self.shares.adjust(&mut own.stake, weight, floor);
             self.settle(tenant, now);
         }
