@@ -275,7 +275,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
             gateway.upstream_429,
             nginx.upstream_429
         ),
-        None => println!("{}", nginx::MISSING),
+        None => println!(
+            "nginx is not installed, so it was left out (Debian: apt-get install nginx-light)"
+        ),
     }
     Ok(())
 }

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{Process, find};
 
-/// What to say where it is missing.
-pub(crate) const MISSING: &str =
-    "nginx is not installed, so it is left out (Debian: apt-get install nginx-light)";
-
 /// Where nginx is, if it is installed.
 pub(crate) fn program() -> Option<PathBuf> {
     find("nginx")
+}
+
+/// How many files nginx may have open, sockets included.
+pub(crate) fn files() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(65_536)
 }
 
 /// Starts nginx in `folder` with what stands inside `http { … }`, and waits until
@@ -54,9 +56,7 @@ pub(crate) async fn start(
         } else {
             ""
         },
-        files = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-            .current
-            .unwrap_or(65_536),
+        files = files(),
         folder = folder.display(),
     );
     let config = folder.join("nginx.conf");
