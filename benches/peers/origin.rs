@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,6 +63,9 @@ fn answer_of(body: &str) -> Vec<u8> {
 pub(crate) fn write_certificates(folder: &Path) -> anyhow::Result<()> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Where issuer and subject have one name, OpenSSL takes a certificate for its own.
+    let name = "An authority for one bench";
+    authority.distinguished_name.push(DnType::CommonName, name);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];

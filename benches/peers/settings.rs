@@ -130,8 +130,10 @@ pub(crate) fn haproxy(listen: SocketAddr, setup: &Setup<'_>) -> String {
             folder.display()
         ),
     };
+    // It counts two files for a connection, even for one that is idle, and would not
+    // start where that is more than the system allows.
     format!(
-        "global\n  maxconn 16384\n  nbthread 1\n\
+        "global\n  maxconn 16384\n  no strict-limits\n  nbthread 1\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 60s\n  \
          timeout http-keep-alive 300s\n  http-reuse always\n  option http-keep-alive\n\
          listen alexa\n  bind {listen}\n  server alexa {origin}{tls}\n"
