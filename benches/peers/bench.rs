@@ -8,10 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::call::Calls;
-use crate::load::{self, Until};
+use crate::load::{self, Connection, Until};
 use crate::peer::{Peer, Running};
 use crate::process::{Process, free_address};
 use crate::table::{Promise, Table};
@@ -50,6 +52,41 @@ pub(crate) struct Bench {
 pub(crate) struct Origin {
     process: Process,
     pub(crate) address: SocketAddr,
+    /// How to connect to it, if it speaks TLS.
+    tls: Option<TlsConnector>,
+}
+
+impl Origin {
+    /// How many requests have come.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) async fn requests(&self) -> anyhow::Result<u64> {
+        let stream = TcpStream::connect(self.address).await?;
+        let path = origin::COUNT_PATH;
+        let body = match &self.tls {
+            Some(tls) => {
+                let stream = tls.connect(self.address.ip().into(), stream).await?;
+                Connection::over(stream).get(path).await
+            }
+            None => Connection::over(stream).get(path).await,
+        };
+        let body = String::from_utf8(body.context("asking the origin")?)?;
+        Ok(body.trim().parse()?)
+    }
+
+    /// Makes sure that so many requests have come since there were `before`.
+    ///
+    /// # Errors
+    /// There were more, or fewer, or it does not answer.
+    pub(crate) async fn asked(&self, before: u64, times: u64) -> anyhow::Result<()> {
+        let asked = self.requests().await? - before;
+        ensure!(
+            asked == times,
+            "the origin was asked {asked} times instead of {times}"
+        );
+        Ok(())
+    }
 }
 
 impl Bench {
@@ -140,11 +177,10 @@ impl Bench {
     /// It does not start.
     pub(crate) async fn tls_origin(&self) -> anyhow::Result<Origin> {
         let certificates = self.certificates().display().to_string();
-        self.role(
-            &["--role", "origin", "--tls", &certificates],
-            self.load_core,
-        )
-        .await
+        let args = ["--role", "origin", "--tls", &certificates];
+        let mut origin = self.role(&args, self.load_core).await?;
+        origin.tls = Some(origin::connector(&self.certificates())?);
+        Ok(origin)
     }
 
     /// Starts a relay that makes an origin look far away, one way.
@@ -168,7 +204,11 @@ impl Bench {
         let program = std::env::current_exe()?;
         let mut process = Process::start(&program, &args, Some(core), &log)?;
         process.listening(address).await?;
-        Ok(Origin { process, address })
+        Ok(Origin {
+            process,
+            address,
+            tls: None,
+        })
     }
 
     /// Takes the figures of one round, named by [`COLUMNS`]. The origin is the one
@@ -218,20 +258,4 @@ impl Bench {
     pub(crate) fn say(&self, what: &str) {
         eprintln!("peers: {what}");
     }
-}
-
-/// Fails unless the origin was asked exactly this often since `before`.
-///
-/// # Errors
-/// It was asked more, or less, or does not answer.
-pub(crate) async fn asked(origin: &Origin, before: u64, times: u64) -> anyhow::Result<()> {
-    let now = origin::requests_at(origin.address)
-        .await
-        .context("asking the origin")?;
-    anyhow::ensure!(
-        now - before == times,
-        "the origin was asked {} times instead of {times}",
-        now - before
-    );
-    Ok(())
 }

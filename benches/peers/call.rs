@@ -42,6 +42,7 @@ pub(crate) struct Calls {
     tokens: Arc<Tokens>,
     entries: u64,
     order: Order,
+    first: u64,
     next: AtomicU64,
 }
 
@@ -66,13 +67,19 @@ impl Calls {
         Self::new(tokens, 0, Order::Same(fastrand::u64(..)), 0)
     }
 
-    fn new(tokens: &Arc<Tokens>, entries: u64, order: Order, next: u64) -> Arc<Self> {
+    fn new(tokens: &Arc<Tokens>, entries: u64, order: Order, first: u64) -> Arc<Self> {
         Arc::new(Self {
             tokens: Arc::clone(tokens),
             entries,
             order,
-            next: AtomicU64::new(next),
+            first,
+            next: AtomicU64::new(first),
         })
+    }
+
+    /// How many requests were written.
+    pub(crate) fn made(&self) -> u64 {
+        self.next.load(Ordering::Relaxed).wrapping_sub(self.first)
     }
 
     /// Writes the next request to `out`, which it empties first.

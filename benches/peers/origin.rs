@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use hyper_util::server::conn::auto;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
@@ -28,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) const BODY: &str = r#"{"name":"Jane Doe"}"#;
 /// Not counted: answers how many requests have come.
 pub(crate) const COUNT: &[u8] = b"GET /-/count ";
-const COUNT_PATH: &str = "/-/count";
+pub(crate) const COUNT_PATH: &str = "/-/count";
 const REQUEST_ID: &str = "0f6c1b2a-93d4-4c1e-8f57-2b7d9a3e4c10";
 
 /// Names of the files that [`write_certificates`] makes.
@@ -166,17 +165,4 @@ pub(crate) fn connector(folder: &Path) -> anyhow::Result<tokio_rustls::TlsConnec
     config.resumption = rustls::client::Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(tokio_rustls::TlsConnector::from(Arc::new(config)))
-}
-
-/// Asks an origin that speaks plain HTTP how many requests have come.
-///
-/// # Errors
-/// It does not answer.
-pub(crate) async fn requests_at(origin: SocketAddr) -> anyhow::Result<u64> {
-    let stream = TcpStream::connect(origin).await?;
-    let body = crate::load::Connection::over(stream)
-        .get(COUNT_PATH)
-        .await?;
-    let body = String::from_utf8(body).map_err(io::Error::other)?;
-    Ok(body.trim().parse()?)
 }

@@ -1,9 +1,8 @@
 //! Answers from the cache: 10,000 tokens, three operations, 64 connections.
 
-use crate::bench::{Bench, COLUMNS, Outcome, asked};
+use crate::bench::{Bench, COLUMNS, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load::{self, Until};
-use crate::origin;
 use crate::peer::{Peer, Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
@@ -22,7 +21,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         load::closed(running.address, &each, Until::Calls(ENTRIES)).await?;
         peers.push((peer, running));
     }
-    let before = origin::requests_at(origin.address).await?;
+    let before = origin.requests().await?;
     let mut table = Table::new(
         "Hits",
         "10,000 tokens of 1,850 bytes, three operations, everything in the cache, 64 connections.",
@@ -33,7 +32,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             table.add(peer, &bench.measure(running, &calls, None).await?);
         }
     }
-    asked(&origin, before, 0).await?;
+    origin.asked(before, 0).await?;
     let promises = vec![
         Promise::new(
             "CPU per hit / nginx's",

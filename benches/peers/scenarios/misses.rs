@@ -59,8 +59,9 @@ async fn measure(
     let mut table = Table::new(title, note, &COLUMNS);
     for _ in 0..bench.rounds {
         for (peer, running) in &peers {
-            let calls = Calls::never(&tokens);
+            let (calls, before) = (Calls::never(&tokens), origin.requests().await?);
             table.add(peer, &bench.measure(running, &calls, Some(origin)).await?);
+            origin.asked(before, calls.made()).await?;
         }
     }
     Ok(table)

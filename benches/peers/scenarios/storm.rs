@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load;
-use crate::origin;
 use crate::peer::{Peer, Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
@@ -20,11 +19,11 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     // Without a peer in between, the origin is the server.
     let straight = bench.slow_origin(DELAY, bench.server_core).await?;
     let setup = Setup::cache(Upstream::Plain(origin.address));
-    let mut servers = vec![(STRAIGHT.to_owned(), straight.address, straight.address)];
+    let mut servers = vec![(STRAIGHT.to_owned(), straight.address, &straight)];
     let mut peers = Vec::new();
     for peer in bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Varnish]) {
         let running = peer.start(bench, setup).await?;
-        servers.push((peer.to_string(), running.address, origin.address));
+        servers.push((peer.to_string(), running.address, &origin));
         peers.push(running);
     }
     let mut table = Table::new(
@@ -37,9 +36,9 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         for (name, address, origin) in &servers {
             let calls = Calls::same(&tokens);
             let open = load::keep_open(*address, &warm, WAITERS).await?;
-            let before = origin::requests_at(*origin).await?;
+            let before = origin.requests().await?;
             let seen = load::together(open, &calls).await?;
-            let asked = origin::requests_at(*origin).await? - before;
+            let asked = origin.requests().await? - before;
             // The first round warms everything up.
             if round > 0 {
                 let milliseconds = |share| seen.within(share) / 1e3;
