@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,13 @@ pub(crate) struct Bench {
     pub(crate) server_core: usize,
     pub(crate) load_core: usize,
     folders: Cell<usize>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // What cannot be removed is below target/ and in nobody's way.
+        fs::remove_dir_all(self.run()).ok();
+    }
 }
 
 /// An origin or a relay, in a process of its own.
@@ -90,7 +97,8 @@ impl Origin {
 }
 
 impl Bench {
-    /// Prepares an empty folder with certificates in it.
+    /// Prepares a folder with certificates in it, and removes those of runs that were
+    /// ended before they could.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -108,16 +116,27 @@ impl Bench {
             load_core,
             folders: Cell::new(0),
         };
-        fs::create_dir_all(&bench.folder)?;
-        bench.clear()?;
         fs::create_dir_all(bench.certificates())?;
+        for entry in fs::read_dir(&bench.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let run = name.to_str().and_then(|name| name.strip_prefix("run-"));
+            if run.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
         origin::write_certificates(&bench.certificates())?;
         Ok(bench)
     }
 
     /// Where the throw-away authority is.
     pub(crate) fn certificates(&self) -> PathBuf {
-        self.folder.join("certificates")
+        self.run().join("certificates")
+    }
+
+    /// What is of this run alone, so that two runs do not disturb each other's files.
+    fn run(&self) -> PathBuf {
+        self.folder.join(format!("run-{}", std::process::id()))
     }
 
     /// A folder that was not there before.
@@ -127,8 +146,8 @@ impl Bench {
     pub(crate) fn fresh_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         self.folders.set(self.folders.get() + 1);
         let folder = self
-            .folder
-            .join("run")
+            .run()
+            .join("started")
             .join(format!("{}-{name}", self.folders.get()));
         fs::create_dir_all(&folder)?;
         Ok(folder)
@@ -139,10 +158,7 @@ impl Bench {
     /// # Errors
     /// It cannot be removed.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        let run = self.folder.join("run");
-        if run.exists() {
-            fs::remove_dir_all(run)?;
-        }
+        fs::remove_dir_all(self.run().join("started"))?;
         Ok(())
     }
 

@@ -46,7 +46,10 @@ fn panel(table: &Table, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error
         .margin(8)
         .x_label_area_size(24)
         .y_label_area_size(180)
-        .build_cartesian_2d(0.0..most * 1.12, (0..bars.len()).into_segmented())?;
+        .build_cartesian_2d(
+            0.0..most * 1.12,
+            (0..bars.len().saturating_sub(1)).into_segmented(),
+        )?;
     let name = |at: &SegmentValue<usize>| match at {
         SegmentValue::CenterOf(at) | SegmentValue::Exact(at) => bars
             .get(*at)
@@ -64,13 +67,13 @@ fn panel(table: &Table, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error
         .label_style(("sans-serif", 13))
         .draw()?;
     let middle = SegmentValue::CenterOf;
-    for (at, (_, series)) in bars.iter().enumerate() {
+    for (at, (name, series)) in bars.iter().enumerate() {
         let (median, (least, most)) = (series.median(), series.range());
         let corners = [
             (0.0, SegmentValue::Exact(at)),
             (median, SegmentValue::Exact(at + 1)),
         ];
-        let mut bar = Rectangle::new(corners, RGBColor(90, 140, 190).filled());
+        let mut bar = Rectangle::new(corners, color(name).filled());
         bar.set_margin(4, 4, 0, 0);
         chart.draw_series([bar])?;
         let range = [(least, middle(at)), (most, middle(at))];
@@ -79,4 +82,12 @@ fn panel(table: &Table, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error
         chart.draw_series([Text::new(label, (most, middle(at)), ("sans-serif", 13))])?;
     }
     Ok(())
+}
+
+/// The gateway stands out.
+fn color(row: &str) -> RGBColor {
+    match row.starts_with("gateway") {
+        true => RGBColor(40, 100, 170),
+        false => RGBColor(150, 175, 200),
+    }
 }

@@ -76,7 +76,7 @@ impl Process {
             if Instant::now() > last {
                 bail!("nothing listens at {address}: {}", self.last_words());
             }
-            sleep(Duration::from_millis(2)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         Ok(())
     }

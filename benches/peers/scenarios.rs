@@ -9,6 +9,7 @@ mod misses;
 mod new_connections;
 mod start;
 mod storm;
+mod wrk;
 
 use crate::bench::{Bench, Outcome};
 
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Latency,
     /// From nothing to the first answer.
     Start,
+    /// The load itself, checked by wrk.
+    Wrk,
 }
 
 impl Scenario {
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Log => log::run(bench).await,
             Self::Latency => latency::run(bench).await,
             Self::Start => start::run(bench).await,
+            Self::Wrk => wrk::run(bench).await,
         }
     }
 }
