@@ -106,15 +106,14 @@ pub(crate) fn nginx_http(listen: SocketAddr, setup: &Setup<'_>, folder: &Path) -
     text
 }
 
-/// Varnish's VCL. It does not speak TLS to an origin.
+/// Varnish's VCL. It is only ever a cache here, for it speaks no TLS to an origin.
 pub(crate) fn varnish(setup: &Setup<'_>) -> String {
     let origin = setup.upstream.address();
     let (host, port) = (origin.ip(), origin.port());
-    let recv = if setup.caching { "hash" } else { "pass" };
     format!(
         "vcl 4.1;\n\
          backend alexa {{ .host = \"{host}\"; .port = \"{port}\"; }}\n\
-         sub vcl_recv {{ return ({recv}); }}\n\
+         sub vcl_recv {{ return (hash); }}\n\
          sub vcl_hash {{ hash_data(req.url); hash_data(req.http.Authorization); return (lookup); }}\n\
          sub vcl_backend_response {{ set beresp.ttl = {FRESH}; set beresp.grace = 0s; return (deliver); }}\n"
     )
