@@ -1,4 +1,5 @@
 //! The first column of each table as bars, with a line from the least to the most.
+//! A table of one row has nothing to compare and is left out.
 
 use std::path::Path;
 
@@ -16,6 +17,10 @@ use crate::table::{Table, number};
 /// # Errors
 /// The file cannot be written.
 pub(crate) fn draw(tables: &[Table], file: &Path) -> anyhow::Result<()> {
+    let tables: Vec<_> = tables
+        .iter()
+        .filter(|table| table.bars().1.len() > 1)
+        .collect();
     let heights: Vec<_> = tables
         .iter()
         .map(|table| 90 + 26 * table.bars().1.len() as u32)
@@ -24,7 +29,7 @@ pub(crate) fn draw(tables: &[Table], file: &Path) -> anyhow::Result<()> {
     let mut rest = SVGBackend::new(file, size).into_drawing_area();
     rest.fill(&WHITE)
         .map_err(|error| anyhow!("drawing: {error}"))?;
-    for (table, height) in tables.iter().zip(heights) {
+    for (table, height) in tables.into_iter().zip(heights) {
         let (area, below) = rest.split_vertically(height);
         panel(table, &area).map_err(|error| anyhow!("drawing {}: {error}", table.title))?;
         rest = below;
@@ -46,10 +51,7 @@ fn panel(table: &Table, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error
         .margin(8)
         .x_label_area_size(24)
         .y_label_area_size(180)
-        .build_cartesian_2d(
-            0.0..most * 1.12,
-            (0..bars.len().saturating_sub(1)).into_segmented(),
-        )?;
+        .build_cartesian_2d(0.0..most * 1.12, (0..bars.len() - 1).into_segmented())?;
     let name = |at: &SegmentValue<usize>| match at {
         SegmentValue::CenterOf(at) | SegmentValue::Exact(at) => bars
             .get(*at)
