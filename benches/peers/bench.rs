@@ -1,0 +1,277 @@
+//! What all scenarios share: how long to measure and where, origins, and how one
+//! figure of a peer is taken.
+
+use std::cell::Cell;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::call::Calls;
+use crate::load::{self, Connection, Until};
+use crate::peer::{Peer, Running};
+use crate::process::{Process, free_address};
+use crate::table::{Promise, Table};
+use crate::{origin, usage};
+
+/// What a scenario has shown.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) tables: Vec<Table>,
+    pub(crate) promises: Vec<Promise>,
+}
+
+/// The figures of [`Bench::measure`].
+pub(crate) const COLUMNS: [&str; 6] = [
+    "CPU per request, µs",
+    "requests/s",
+    "p50, µs",
+    "p99, µs",
+    "p99.9, µs",
+    "load and origin busy, %",
+];
+
+/// How the bench runs.
+pub(crate) struct Bench {
+    /// Where everything is written.
+    pub(crate) folder: PathBuf,
+    pub(crate) rounds: usize,
+    /// How long one figure is taken.
+    pub(crate) time: Duration,
+    pub(crate) server_core: usize,
+    pub(crate) load_core: usize,
+    folders: Cell<usize>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // What cannot be removed is below target/ and in nobody's way.
+        fs::remove_dir_all(self.run()).ok();
+    }
+}
+
+/// An origin or a relay, in a process of its own.
+pub(crate) struct Origin {
+    process: Process,
+    pub(crate) address: SocketAddr,
+    /// How to connect to it, if it speaks TLS.
+    tls: Option<TlsConnector>,
+}
+
+impl Origin {
+    /// How many requests have come.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub(crate) async fn requests(&self) -> anyhow::Result<u64> {
+        let stream = TcpStream::connect(self.address).await?;
+        let path = origin::COUNT_PATH;
+        let body = match &self.tls {
+            Some(tls) => {
+                let stream = tls.connect(self.address.ip().into(), stream).await?;
+                Connection::over(stream).get(path).await
+            }
+            None => Connection::over(stream).get(path).await,
+        };
+        let body = String::from_utf8(body.context("asking the origin")?)?;
+        Ok(body.trim().parse()?)
+    }
+
+    /// Makes sure that so many requests have come since there were `before`.
+    ///
+    /// # Errors
+    /// There were more, or fewer, or it does not answer.
+    pub(crate) async fn asked(&self, before: u64, times: u64) -> anyhow::Result<()> {
+        let asked = self.requests().await? - before;
+        ensure!(
+            asked == times,
+            "the origin was asked {asked} times instead of {times}"
+        );
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Prepares a folder with certificates in it, and removes those of runs that were
+    /// ended before they could.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(crate) fn new(
+        folder: PathBuf,
+        rounds: usize,
+        time: Duration,
+        (server_core, load_core): (usize, usize),
+    ) -> anyhow::Result<Self> {
+        let bench = Self {
+            folder,
+            rounds,
+            time,
+            server_core,
+            load_core,
+            folders: Cell::new(0),
+        };
+        fs::create_dir_all(bench.certificates())?;
+        for entry in fs::read_dir(&bench.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let run = name.to_str().and_then(|name| name.strip_prefix("run-"));
+            if run.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        origin::write_certificates(&bench.certificates())?;
+        Ok(bench)
+    }
+
+    /// Where the throw-away authority is.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.run().join("certificates")
+    }
+
+    /// What is of this run alone, so that two runs do not disturb each other's files.
+    fn run(&self) -> PathBuf {
+        self.folder.join(format!("run-{}", std::process::id()))
+    }
+
+    /// A folder that was not there before.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn fresh_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.folders.set(self.folders.get() + 1);
+        let folder = self
+            .run()
+            .join("started")
+            .join(format!("{}-{name}", self.folders.get()));
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// Removes what peers have written. They must have ended.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        fs::remove_dir_all(self.run().join("started"))?;
+        Ok(())
+    }
+
+    /// Starts an origin that answers at once, on the core of the load.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn origin(&self) -> anyhow::Result<Origin> {
+        self.role(&["--role", "floor"], self.load_core).await
+    }
+
+    /// Starts an origin that takes its time.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn slow_origin(&self, delay: Duration, core: usize) -> anyhow::Result<Origin> {
+        self.role(
+            &[
+                "--role",
+                "origin",
+                "--delay-ms",
+                &delay.as_millis().to_string(),
+            ],
+            core,
+        )
+        .await
+    }
+
+    /// Starts an origin that speaks TLS.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn tls_origin(&self) -> anyhow::Result<Origin> {
+        let certificates = self.certificates().display().to_string();
+        let args = ["--role", "origin", "--tls", &certificates];
+        let mut origin = self.role(&args, self.load_core).await?;
+        origin.tls = Some(origin::connector(&self.certificates())?);
+        Ok(origin)
+    }
+
+    /// Starts a relay that makes an origin look far away, one way.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn relay(&self, to: SocketAddr, delay: Duration) -> anyhow::Result<Origin> {
+        let (to, delay) = (to.to_string(), delay.as_millis().to_string());
+        self.role(
+            &["--role", "relay", "--to", &to, "--delay-ms", &delay],
+            self.load_core,
+        )
+        .await
+    }
+
+    async fn role(&self, args: &[&str], core: usize) -> anyhow::Result<Origin> {
+        let address = free_address()?;
+        let mut args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(["--listen".to_owned(), address.to_string()]);
+        let log = self.fresh_folder("origin")?.join("log");
+        let program = std::env::current_exe()?;
+        let mut process = Process::start(&program, &args, Some(core), &log)?;
+        process.listening(address).await?;
+        Ok(Origin {
+            process,
+            address,
+            tls: None,
+        })
+    }
+
+    /// Takes the figures of one round, named by [`COLUMNS`]. The origin is the one
+    /// that works on the core of the load, if there is one.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub(crate) async fn measure(
+        &self,
+        peer: &Running,
+        calls: &Arc<Calls>,
+        origin: Option<&Origin>,
+    ) -> anyhow::Result<[f64; COLUMNS.len()]> {
+        let busy = || {
+            let own = usage::cpu_of(std::process::id())?;
+            let origin = origin
+                .map(|origin| usage::cpu_of(origin.process.id()))
+                .transpose()?;
+            anyhow::Ok(own + origin.unwrap_or_default())
+        };
+        load::closed(peer.address, calls, Until::Elapsed(self.time / 10)).await?;
+        let (cpu, load) = (peer.cpu()?, busy()?);
+        let seen = load::closed(peer.address, calls, Until::Elapsed(self.time)).await?;
+        let (cpu, load) = (peer.cpu()? - cpu, busy()? - load);
+        Ok([
+            cpu / seen.calls() as f64,
+            seen.rate(),
+            seen.within(0.5),
+            seen.within(0.99),
+            seen.within(0.999),
+            100.0 * load.as_secs_f64() / seen.lasted.as_secs_f64(),
+        ])
+    }
+
+    /// The peers among these that are installed; says which are not.
+    pub(crate) fn installed(&self, peers: &[Peer]) -> Vec<Peer> {
+        let (installed, missing): (Vec<_>, Vec<_>) =
+            peers.iter().partition(|peer| peer.program().is_some());
+        for peer in missing {
+            self.say(&format!("{peer} is not installed, so it is left out"));
+        }
+        installed
+    }
+
+    /// Says what is going on.
+    #[expect(clippy::print_stderr, reason = "progress is not the bench's output")]
+    pub(crate) fn say(&self, what: &str) {
+        eprintln!("peers: {what}");
+    }
+}

@@ -1,0 +1,44 @@
+//! Ten thousand connections that have made a call and are kept: what each takes.
+
+use crate::bench::{Bench, Outcome};
+use crate::call::{Calls, Tokens};
+use crate::load;
+use crate::peer::{Peer, Setup, Upstream};
+use crate::table::{Bound, Promise, Table};
+
+const CONNECTIONS: usize = 10_000;
+/// Opened first, so that what a peer takes once is not counted.
+const WARM: usize = 64;
+
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+    let tokens = Tokens::for_entries(3);
+    let calls = Calls::each(&tokens, 3);
+    let origin = bench.origin().await?;
+    let setup = Setup::cache(Upstream::Plain(origin.address));
+    let peers = bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Varnish, Peer::Haproxy]);
+    let mut table = Table::new(
+        "Idle connections",
+        "10,000 connections, each of which has made one call. Memory of the processes alone: \
+         what the kernel keeps for a socket is the same for all.",
+        &["KiB per connection"],
+    );
+    for _ in 0..bench.rounds {
+        for peer in &peers {
+            let running = peer.start(bench, setup).await?;
+            let _warm = load::keep_open(running.address, &calls, WARM).await?;
+            let before = running.memory()?;
+            let _idle = load::keep_open(running.address, &calls, CONNECTIONS).await?;
+            let taken = running.memory()? - before;
+            table.add(peer, &[taken / 1024.0 / CONNECTIONS as f64]);
+        }
+    }
+    let promise = Promise::new(
+        "memory per idle connection, KiB",
+        table.series(Peer::Gateway, 0).cloned(),
+        Bound::AtMost(12.0),
+    );
+    Ok(Outcome {
+        tables: vec![table],
+        promises: vec![promise],
+    })
+}

@@ -1,0 +1,49 @@
+//! How long a hit takes at a part of what a peer can do. The load is open loop, so
+//! that a slow answer delays none of the calls that follow it.
+
+use crate::bench::{Bench, Outcome};
+use crate::call::{Calls, Tokens};
+use crate::load::{self, Until};
+use crate::peer::{Peer, Setup, Upstream};
+use crate::table::Table;
+
+use super::hits::ENTRIES;
+
+const PARTS: [f64; 3] = [0.1, 0.5, 0.8];
+
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+    let tokens = Tokens::for_entries(ENTRIES);
+    let calls = Calls::any(&tokens, ENTRIES);
+    let origin = bench.origin().await?;
+    let setup = Setup::cache(Upstream::Plain(origin.address));
+    let mut peers = Vec::new();
+    for peer in bench.installed(&[Peer::Floor, Peer::Gateway, Peer::Nginx, Peer::Varnish]) {
+        let running = peer.start(bench, setup).await?;
+        let each = Calls::each(&tokens, ENTRIES);
+        load::closed(running.address, &each, Until::Calls(ENTRIES)).await?;
+        peers.push((peer, running));
+    }
+    let mut table = Table::new(
+        "Latency of hits, open loop",
+        "Calls come at random times, at 10, 50 and 80 % of the peer's own most in the same round; \
+         each counts from when it was due.",
+        &["p99, µs", "p50, µs", "p99.9, µs", "requests/s"],
+    );
+    for _ in 0..bench.rounds {
+        for (peer, running) in &peers {
+            let most =
+                load::closed(running.address, &calls, Until::Elapsed(bench.time / 2)).await?;
+            for part in PARTS {
+                let rate = part * most.rate();
+                let seen = load::open(running.address, &calls, rate, bench.time).await?;
+                let row = format!("{peer} at {:.0} %", 100.0 * part);
+                let [p99, p50, p999] = [0.99, 0.5, 0.999].map(|share| seen.within(share));
+                table.add(row, &[p99, p50, p999, seen.rate()]);
+            }
+        }
+    }
+    Ok(Outcome {
+        tables: vec![table],
+        promises: Vec::new(),
+    })
+}
