@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
-use crate::limits::{Family, LaneSnapshot};
+use crate::limits::{Family, LaneSnapshot, Learned};
 use crate::metrics::{LaneLabels, RegionLabels, Traffic};
 use crate::route::Region;
 use crate::upstream::breaker::{BreakerSnapshot, Phase};
@@ -129,7 +129,14 @@ struct RegionStatus {
     upstream: String,
     traffic: Traffic,
     breaker: BreakerSnapshot,
-    limits: BTreeMap<&'static str, LaneSnapshot>,
+    limits: BTreeMap<&'static str, LaneStatus>,
+}
+
+#[derive(Serialize)]
+struct LaneStatus {
+    #[serde(flatten)]
+    lane: LaneSnapshot,
+    learned: Vec<Learned>,
 }
 
 #[derive(Serialize)]
@@ -183,7 +190,11 @@ impl Admin {
         let (config, gateway) = (self.gateway.config(), &self.gateway);
         let (mut traffic, skills) = gateway.metrics().traffic();
         let region = |region: Region| {
-            let lane = |family: Family| (family.name(), gateway.limits().snapshot(region, family));
+            let lane = |family: Family| {
+                let lane = gateway.limits().snapshot(region, family);
+                let learned = gateway.limits().learned(region, family);
+                (family.name(), LaneStatus { lane, learned })
+            };
             let status = RegionStatus {
                 upstream: config.routes.upstream(region).to_string(),
                 traffic: traffic.remove(region.name()).unwrap_or_default(),
@@ -244,6 +255,10 @@ impl Admin {
                     .in_flight
                     .get_or_create(&labels)
                     .set(lane.in_flight.into());
+                let learned = levels.learned_skills.get_or_create(&labels);
+                learned.set(gauge(lane.learned_skills));
+                let paused = levels.paused_skills.get_or_create(&labels);
+                paused.set(gauge(lane.paused_skills));
             }
         }
         gateway.cache().sweep();

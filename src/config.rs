@@ -197,6 +197,47 @@ mod tests {
     }
 
     #[test]
+    fn skills_have_limits_of_their_own_and_every_problem_of_theirs_is_told() {
+        let config = load(
+            "[limits.profile]\nregion = { requests = 100, per = '1s', burst = 10 }\n\
+             [limits.profile.skills.'amzn1.ask.skill.a']\nweight = 3\nfloor = 20\n\
+             quota = { requests = 7, per = '1s' }\n",
+        )
+        .unwrap();
+        let (skill, own) = config.limits.profile.skills.first_key_value().unwrap();
+        assert_eq!(skill.as_str(), "amzn1.ask.skill.a");
+        assert_eq!((own.weight, own.floor), (3, 20));
+        assert_eq!(own.quota.unwrap().requests.get(), 7);
+        assert_eq!(load(&config.effective()).unwrap().file, config.file);
+        assert!(config.limits.profile.adaptive && !config.limits.passthrough.adaptive);
+
+        let problems = load(
+            "[limits.profile.skills.me]\nweight = 0\nfloor = 5\n\
+             [limits.profile.skills.'amzn1.ask.skill.a']\nweight = 'x'\nwait = 1\n\
+             [limits.passthrough]\nregion = { requests = 5, per = '1s', burst = 6 }\n\
+             [limits.passthrough.skills.'amzn1.ask.skill.a']\nfloor = 3\n\
+             [limits.passthrough.skills.'amzn1.ask.skill.b']\nfloor = 3\n",
+        )
+        .unwrap_err();
+        for (line, path) in [
+            (1, "limits.profile.skills.me"),
+            (2, "limits.profile.skills.me.weight"),
+            (3, "limits.profile.skills.me.floor"),
+            (5, "limits.profile.skills.amzn1.ask.skill.a.weight"),
+            (6, "limits.profile.skills.amzn1.ask.skill.a.wait"),
+            (8, "limits.passthrough.region.burst"),
+            (12, "limits.passthrough.skills.amzn1.ask.skill.b.floor"),
+        ] {
+            let start = format!("g.toml:{line}: {path}: ");
+            assert!(
+                problems.iter().any(|p| p.starts_with(&start)),
+                "{start} in {problems:#?}"
+            );
+        }
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+    }
+
+    #[test]
     fn listeners_are_addresses_tables_or_one_string() {
         let listeners = |text: &str| {
             let config = load(&format!("[server]\nlisteners = {text}")).unwrap();

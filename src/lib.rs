@@ -17,7 +17,7 @@
 //! | [`route`] | which region, which rule, which path (pure) |
 //! | [`cache`] | stored answers: [`cache::key`] and [`cache::policy`] are pure |
 //! | [`coalesce`] | flights: one fetch per key, any number of waiters |
-//! | [`limits`] | quotas, permits, the queue |
+//! | [`limits`] | quotas, permits, the queue: kept strictly, shared fairly, learned |
 //! | [`upstream`] | the attempt loop; [`upstream::client`] dials, [`upstream::retry`] judges (pure), [`upstream::breaker`] leaves a failing region alone |
 //! | [`answer`], [`body`] | whole answers; bodies, whole and streamed |
 //! | [`error`] | every way to say no, and the only table of statuses |
@@ -63,7 +63,9 @@
 //! | when to retry, how long to wait | `upstream/retry.rs` |
 //! | how many retries there may be | `upstream/budget.rs` |
 //! | when a region is left alone, and for how long | `upstream/breaker/circuit.rs` |
-//! | a quota, who goes next | `limits/window.rs`, `limits/lane.rs` |
+//! | how a quota is kept | `limits/window.rs`, `limits/gate.rs` |
+//! | who goes next, who gets how much | `limits/queue.rs`, `limits/share.rs` |
+//! | what is learned from a 429 | `limits/adaptive.rs` |
 //! | a status or an error body | `error.rs` |
 //! | a metric, a field of the log line | `metrics.rs`, `record.rs` |
 //! | a configuration key | `config/default.toml`, `config/file.rs`, `config.rs`, together |

@@ -216,6 +216,10 @@ pub struct LaneSnapshot {
     pub queued: usize,
     /// Skills that are remembered.
     pub skills: usize,
+    /// Skills whose quota is being learned, since Alexa has answered them 429.
+    pub learned_skills: usize,
+    /// Skills that are paused after a 429.
+    pub paused_skills: usize,
     /// How long answers have taken of late.
     pub round_trip_seconds: f64,
 }
@@ -241,6 +245,9 @@ pub struct Learned {
     /// How many requests wait.
     pub queued: usize,
 }
+
+/// How many skills are listed with what was learned of them.
+pub const MAX_LEARNED_LISTED: usize = 100;
 
 /// The lanes of all regions. Dropping it ends the tasks that hand out permits.
 pub struct Limits {
@@ -316,7 +323,8 @@ impl Limits {
         self.lane(region, family).snapshot()
     }
 
-    /// What one lane has learned, by skill.
+    /// What one lane has learned: the skills that were throttled last, up to
+    /// [`MAX_LEARNED_LISTED`].
     #[must_use]
     pub fn learned(&self, region: Region, family: Family) -> Vec<Learned> {
         self.lane(region, family).learned()

@@ -96,6 +96,10 @@ pub struct Levels {
     pub queued: Family<LaneLabels, Gauge>,
     /// Calls on their way.
     pub in_flight: Family<LaneLabels, Gauge>,
+    /// Skills whose quota is being learned.
+    pub learned_skills: Family<LaneLabels, Gauge>,
+    /// Skills that are paused after a 429.
+    pub paused_skills: Family<LaneLabels, Gauge>,
     /// Breakers: 0 closed, 1 half-open, 2 open.
     pub breaker_state: Family<RegionLabels, Gauge>,
     /// Stored answers.
@@ -272,6 +276,16 @@ impl Metrics {
             "breaker_state",
             "The breaker of a region: 0 closed, 1 half-open, 2 open",
             levels.breaker_state.clone(),
+        );
+        r.register(
+            "learned_skills",
+            "Skills whose quota is being learned after a 429",
+            levels.learned_skills.clone(),
+        );
+        r.register(
+            "paused_skills",
+            "Skills that are paused after a 429",
+            levels.paused_skills.clone(),
         );
         r.register(
             "cache_entries",

@@ -125,7 +125,7 @@ impl Layers {
             return false;
         };
         let set = set.split('[').next().unwrap_or_default().to_owned();
-        let keys: Vec<&str> = set.split('.').collect();
+        let keys = keys_of(&self.table, &set);
         let below = |other: &str| {
             other
                 .strip_prefix(&set)
@@ -133,18 +133,17 @@ impl Layers {
         };
         self.origins.retain(|other, _| !below(other));
         let default = keys.iter().try_fold(None, |at: Option<&Value>, key| {
-            at.map_or(self.default.get(*key), |at| at.get(*key))
-                .map(Some)
+            at.map_or(self.default.get(key), |at| at.get(key)).map(Some)
         });
         let Some((last, parents)) = keys.split_last() else {
             return false;
         };
         let parent = parents.iter().try_fold(&mut self.table, |table, key| {
-            table.get_mut(*key).and_then(Value::as_table_mut)
+            table.get_mut(key).and_then(Value::as_table_mut)
         });
         match (parent, default.flatten()) {
-            (Some(parent), Some(value)) => drop(parent.insert((*last).to_owned(), value.clone())),
-            (Some(parent), None) => drop(parent.remove(*last)),
+            (Some(parent), Some(value)) => drop(parent.insert(last.clone(), value.clone())),
+            (Some(parent), None) => drop(parent.remove(last)),
             (None, _) => return false,
         }
         true
@@ -199,6 +198,25 @@ fn value_of(raw: &str) -> Value {
     let value = document.ok().filter(|table| table.len() == 1);
     let value = value.and_then(|mut table| table.remove("value"));
     value.unwrap_or_else(|| Value::String(raw.to_owned()))
+}
+
+/// The keys on the way to `path`. A key may have dots of its own, as the ids of
+/// skills do; where the table does not know it, it is taken to have none.
+fn keys_of(table: &Table, path: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let (mut table, mut rest) = (Some(table), path);
+    while !rest.is_empty() {
+        let begins = |key: &&String| {
+            let after = rest.strip_prefix(key.as_str());
+            after.is_some_and(|after| after.is_empty() || after.starts_with('.'))
+        };
+        let known = table.and_then(|table| table.keys().filter(begins).max_by_key(|key| key.len()));
+        let key = known.map_or_else(|| rest.split('.').next().unwrap_or(rest), String::as_str);
+        table = table.and_then(|table| table.get(key)?.as_table());
+        rest = rest[key.len()..].trim_start_matches('.');
+        keys.push(key.to_owned());
+    }
+    keys
 }
 
 /// Tables are merged key by key; anything else is replaced whole.
@@ -330,6 +348,15 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_repair_finds_keys_that_have_dots() {
+        let (mut layers, _) = merge("[limits.profile.skills.'a.b']\nweight = 0\n", &[]);
+        assert!(layers.repair("limits.profile.skills.a.b.weight"));
+        let left = &layers.table()["limits"]["profile"]["skills"]["a.b"];
+        assert_eq!(left.as_table().map(Table::len), Some(0));
+        assert!(layers.repair("limits.profile.skills.a.b"));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(super) struct Belief {
     level: Option<Level>,
     recent: Recent,
     paused_until: Option<Instant>,
+    /// How long the last pause was.
+    last_pause: Duration,
     /// 429s without a pause that helped in between.
     strikes: u32,
     /// How many 429s there were in all.
@@ -84,18 +86,20 @@ pub(super) struct Believed {
 }
 
 impl Belief {
-    /// Takes note of a 429 to a request that was sent at `sent_at`.
+    /// Takes note of a 429 to a request that was sent at `sent_at`, while so many
+    /// others were on their way.
     pub(super) fn throttled(
         &mut self,
         now: Instant,
-        sent_at: Instant,
+        (sent_at, others): (Instant, u32),
         retry_after: Option<Duration>,
     ) -> Option<Notice> {
         self.throttled += 1;
         let is_news = self.level.is_none_or(|level| sent_at >= level.since);
         self.strikes += u32::from(is_news);
         self.pause(now, retry_after);
-        let recent = self.recent.per_second(now);
+        // Answers overtake each other: what is on its way has been taken, too.
+        let recent = self.recent.per_second(now) + f64::from(others);
         match &mut self.level {
             None => {
                 let level = Level::first(recent, now);
@@ -140,12 +144,30 @@ impl Belief {
 
     /// The rate in force, as a quota to keep.
     pub(super) fn quota(&self) -> Option<Quota> {
-        self.level.map(|level| quota(level.rate))
+        let level = self.level?;
+        let quota = quota(level.rate);
+        // A try goes in single file: the fewer are on their way when it fails, the
+        // fewer are refused.
+        Some(match level.step > 0.0 {
+            true => Quota {
+                burst: Some(NonZeroU32::MIN),
+                ..quota
+            },
+            false => quota,
+        })
     }
 
     /// Until when nothing is to be sent, if that is still to come.
     pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| *until > now)
+    }
+
+    /// How much time a request needs that is answered 429, beyond that for another
+    /// answer: a pause like the last one, and a slot.
+    pub(super) fn reserve(&self) -> Duration {
+        self.level.map_or(Duration::ZERO, |level| {
+            self.last_pause + Duration::from_secs_f64(1.0 / level.rate.max(1.0))
+        })
     }
 
     pub(super) fn believed(&self) -> Option<Believed> {
@@ -179,6 +201,7 @@ impl Belief {
         // Zero seconds is no advice; it would have us try again at once, for ever.
         let asked = retry_after.filter(|asked| !asked.is_zero());
         let pause = asked.map_or(own, |asked| asked.min(LONGEST_PAUSE));
+        self.last_pause = pause;
         self.paused_until = self.paused_until.max(Some(now + pause));
     }
 }
@@ -389,7 +412,7 @@ const FIRST_HOLD: Duration = Duration::from_secs(5);
 
 /// The longest wait between two tries: a quota that rises is to be found within two
 /// minutes.
-const LONGEST_HOLD: Duration = Duration::from_secs(100);
+const LONGEST_HOLD: Duration = Duration::from_secs(110);
 
 /// So many confirmations make a rate worth telling an operator.
 const CONFIRMED: u32 = 3;
@@ -423,7 +446,7 @@ mod tests {
             let at = start + SECOND * n / taken + MS;
             belief.counted(at, at, false, None);
         }
-        belief.throttled(now, now, None);
+        belief.throttled(now, (now, 0), None);
         (belief, now)
     }
 
@@ -463,7 +486,7 @@ mod tests {
     fn a_429_to_what_was_sent_before_the_last_one_cuts_nothing() {
         let (mut belief, now) = throttled_after(20, Instant::now());
         let before = rate(&belief);
-        belief.throttled(now + 50 * MS, now - 10 * MS, None);
+        belief.throttled(now + 50 * MS, (now - 10 * MS, 0), None);
         assert_eq!(rate(&belief), before);
         assert_eq!(belief.throttled_total(), 2);
     }
@@ -479,7 +502,7 @@ mod tests {
             }
             holds.push((now - since).as_secs());
             now += MS;
-            belief.throttled(now, now, None);
+            belief.throttled(now, (now, 0), None);
             assert!(rate(&belief) >= 15.0, "{}", rate(&belief));
         }
         assert!(holds.is_sorted() && holds[7] >= 95, "{holds:?}");
@@ -519,11 +542,11 @@ mod tests {
         let (mut belief, now) = throttled_after(20, Instant::now());
         assert_eq!(belief.paused_until(now), Some(now + 250 * MS));
         let later = now + SECOND;
-        belief.throttled(later, later, None);
+        belief.throttled(later, (later, 0), None);
         assert_eq!(belief.paused_until(later), Some(later + 500 * MS));
-        belief.throttled(later, later, Some(3 * SECOND));
+        belief.throttled(later, (later, 0), Some(3 * SECOND));
         assert_eq!(belief.paused_until(later), Some(later + 3 * SECOND));
-        belief.throttled(later, later, Some(86_400 * SECOND));
+        belief.throttled(later, (later, 0), Some(86_400 * SECOND));
         assert_eq!(belief.paused_until(later), Some(later + LONGEST_PAUSE));
     }
 

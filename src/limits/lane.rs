@@ -155,7 +155,7 @@ impl Lane {
     }
 
     pub(super) fn snapshot(&self) -> LaneSnapshot {
-        self.lock().snapshot()
+        self.lock().snapshot(Instant::now())
     }
 
     pub(super) fn learned(&self) -> Vec<Learned> {

@@ -23,7 +23,10 @@ use super::lane::Permit;
 use super::quota::Quota;
 use super::share::{Shares, Stake};
 use super::tenant::{Standing, Tenant, TenantKey, Waiter};
-use super::{Answered, Entry, FamilyLimits, LaneSnapshot, Learned, QueueLimits, Refusal, Scope};
+use super::{
+    Answered, Entry, FamilyLimits, LaneSnapshot, Learned, MAX_LEARNED_LISTED, QueueLimits, Refusal,
+    Scope,
+};
 use crate::token::SkillId;
 
 /// Whose a slot of the region is: a tenant's index, or this.
@@ -240,7 +243,10 @@ impl Queue {
         }
         let own = &mut self.tenants[tenant];
         let notice = match answered {
-            Answered::Throttled { retry_after } => own.belief.throttled(now, sent_at, retry_after),
+            Answered::Throttled { retry_after } => {
+                let others = own.learned.in_flight() - 1;
+                own.belief.throttled(now, (sent_at, others), retry_after)
+            }
             Answered::Counted => {
                 let most = own.configured.quota().map(|quota| quota.per_second());
                 if !own.belief.counted(now, sent_at, pressed, most) {
@@ -289,7 +295,10 @@ impl Queue {
         self.tenants[tenant].is_pressed()
     }
 
-    pub(super) fn snapshot(&self) -> LaneSnapshot {
+    pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
+        let tenants = || self.tenants.iter().map(|(_, tenant)| &tenant.belief);
+        let learned = tenants().filter(|belief| belief.believed().is_some());
+        let paused = tenants().filter(|belief| belief.paused_until(now).is_some());
         LaneSnapshot {
             quota_region: self.config.region,
             quota_skill: self.config.skill,
@@ -297,14 +306,21 @@ impl Queue {
             region_slots_used: self.region.used(),
             queued: self.waiting,
             skills: self.tenants.len(),
+            learned_skills: learned.count(),
+            paused_skills: paused.count(),
             round_trip_seconds: self.round_trip.mean().as_secs_f64(),
         }
     }
 
-    /// What has been learned, by skill.
+    /// What has been learned of the skills that were throttled last.
     pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
-        let learned = self.tenants.iter().filter_map(|(_, tenant)| {
-            let believed = tenant.belief.believed()?;
+        let believed = |tenant: &Tenant| tenant.belief.believed();
+        let mut tenants: Vec<_> = self.tenants.iter().map(|(_, tenant)| tenant).collect();
+        tenants.retain(|tenant| believed(tenant).is_some());
+        tenants.sort_by_key(|tenant| std::cmp::Reverse(believed(tenant).map(|b| b.last_429)));
+        tenants.truncate(MAX_LEARNED_LISTED);
+        let learned = tenants.into_iter().filter_map(|tenant| {
+            let believed = believed(tenant)?;
             let paused = tenant.belief.paused_until(now);
             Some(Learned {
                 skill: tenant.key.as_ref().map(ToString::to_string),
@@ -476,8 +492,14 @@ impl Queue {
         deadline: Instant,
     ) -> Result<Instant, Refusal> {
         let (at, scope) = self.expected(tenant, entry, now, deadline);
-        let answered_at = at + self.round_trip.usual();
-        let lateness = &mut self.tenants[tenant].lateness;
+        let own = &mut self.tenants[tenant];
+        // Where 429s are to be expected, there is to be time left to wait one out.
+        let reserve = match entry {
+            Entry::New => own.belief.reserve().min((deadline - now) / 2),
+            Entry::Again => Duration::ZERO,
+        };
+        let answered_at = at + reserve + self.round_trip.usual();
+        let lateness = &mut own.lateness;
         if answered_at + lateness.at_most().max(LEAST_SLACK) <= deadline {
             return Ok(at);
         }

@@ -49,15 +49,28 @@ impl Stake {
 }
 
 /// What all stakes come to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shares {
     active_weight: u64,
     /// All floors there are, and how much of them is in use.
     floors: usize,
     floors_used: usize,
+    /// The share of the slots that is left free.
     headroom: f64,
     /// When activity is next looked at.
     next_tick: Option<Instant>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self {
+            active_weight: 0,
+            floors: 0,
+            floors_used: 0,
+            headroom: FIRST_HEADROOM,
+            next_tick: None,
+        }
+    }
 }
 
 impl Shares {
@@ -109,12 +122,12 @@ impl Shares {
         // Whoever is just over its share leaves a little, whoever is far over it
         // all of the headroom: small bursts are not noise.
         let over = used.saturating_sub(share) as f64 / used.max(1) as f64;
-        free as f64 > kept as f64 + self.headroom * over
+        free as f64 > kept as f64 + self.headroom * slots as f64 * over
     }
 
     /// A skill that is within its share has to wait behind one that is not.
     pub(super) fn crowded(&mut self, slots: usize) {
-        self.headroom = (self.headroom + step(slots)).min(slots as f64 / 2.0);
+        self.headroom = (self.headroom + step(slots)).min(0.5);
     }
 
     /// A skill that is within its share did not have to wait.
@@ -158,11 +171,14 @@ impl Shares {
     }
 }
 
-/// A four-hundredth of the slots: fine enough to settle, coarse enough to get
-/// there within minutes.
+/// A four-hundredth of the slots, or a quarter of one: fine enough to settle,
+/// coarse enough to get there within minutes.
 fn step(slots: usize) -> f64 {
-    (slots as f64 / 400.0).max(0.25)
+    (0.25 / slots as f64).max(1.0 / 400.0)
 }
+
+/// The headroom before anything is known of the need.
+const FIRST_HEADROOM: f64 = 0.1;
 
 /// How many of those within their share may have to wait for others: well below
 /// one in a hundred, so that their 99th percentile is not moved.
@@ -230,14 +246,15 @@ mod tests {
         take(&mut shares, &mut noisy, 80);
         take(&mut shares, &mut lively, 34);
         take(&mut shares, &mut quiet, 1);
-        for _ in 0..40 {
-            shares.crowded(100);
-        }
         // Ten slots, of which the noisy leaves 10 · (80 - 34) / 80.
         assert!(!shares.allows(&noisy, 5, 100) && shares.allows(&noisy, 6, 100));
         assert!(shares.allows(&lively, 1, 100) && shares.allows(&quiet, 1, 100));
         assert!(shares.is_over(&noisy, 100) && !shares.is_over(&quiet, 100));
-        for _ in 0..5000 {
+        for _ in 0..40 {
+            shares.crowded(100);
+        }
+        assert!(!shares.allows(&noisy, 11, 100) && shares.allows(&noisy, 12, 100));
+        for _ in 0..15_000 {
             shares.uncrowded(100);
         }
         assert!(!shares.allows(&noisy, 2, 100) && shares.allows(&noisy, 3, 100));
@@ -250,7 +267,6 @@ mod tests {
         take(&mut shares, &mut one, 60);
         take(&mut shares, &mut two, 1);
         shares.release(&mut two);
-        shares.crowded(100);
         assert!(shares.is_over(&one, 100));
         assert!(shares.is_tick_due(Instant::now(), WINDOW));
         assert!(!shares.is_tick_due(Instant::now(), WINDOW));

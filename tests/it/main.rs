@@ -13,6 +13,7 @@ mod command;
 mod failures;
 mod isolation;
 mod passthrough;
+mod promises;
 mod quotas;
 mod reload;
 mod routing;

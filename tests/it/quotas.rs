@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alexa_gateway::mock::token::EXAMPLE_SKILL;
 use alexa_gateway::mock::{Mock, MockBehaviour, MockConfig};
 use alexa_gateway::route::Region;
 use tokio::task::JoinSet;
@@ -66,6 +67,45 @@ async fn overload_gets_all_of_the_quota_and_alexa_sees_no_burst() {
     // How much of the quota is used, and how fast a refusal is, is measured on
     // paused time in `limits` and on real time in `benches/quota.rs`.
     assert!(served >= 100, "{served} served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_nobody_published_is_learned_and_shown() {
+    let behaviour = MockBehaviour {
+        skill_quota: Some("5/1s".parse().unwrap()),
+        ..MockBehaviour::default()
+    };
+    let config = MockConfig {
+        behaviour,
+        ..MockConfig::default()
+    };
+    let mock = Mock::start(config).await.unwrap();
+    let config = format!(
+        "[deadline]\ndefault = '8s'\n{}",
+        upstreams(|region| mock.address(region))
+    );
+    let gateway = TestGateway::start(&config).await;
+    let client = gateway.client();
+    let mut burst = JoinSet::new();
+    for _ in 0..12 {
+        let (client, token) = (client.clone(), token(Region::Eu));
+        burst.spawn(async move { client.get(NAME).token(&token).send().await });
+    }
+    for reply in burst.join_all().await {
+        reply.expect_status(200);
+    }
+    assert!(mock.counters().status(429) > 0, "Alexa has said 429");
+    let status = gateway.admin().get("/-/status").send().await.json();
+    let lane = &status["regions"]["eu"]["limits"]["profile"];
+    assert_eq!(lane["learned_skills"], 1);
+    let learned = &lane["learned"][0];
+    assert_eq!(learned["skill"], EXAMPLE_SKILL);
+    let limit = learned["limit_per_second"].as_f64().unwrap();
+    assert!((1.0..=12.0).contains(&limit), "{learned}");
+    assert_eq!(learned["throttled"], mock.counters().status(429));
+    let metrics = gateway.admin().get("/metrics").send().await;
+    let line = r#"alexa_gateway_learned_skills{region="eu",family="profile"} 1"#;
+    assert!(metrics.text().contains(line), "{metrics:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
