@@ -248,3 +248,17 @@ async fn a_floor_is_there_at_once_whatever_the_others_take() {
     assert!(p99 <= MS, "{p99:?}");
     assert_eq!(outcome.skills[3].refused, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_immediate_where_two_quotas_bind() {
+    let mut contest = fifty(0.0, 0.0, 0x5eed_0060);
+    contest.limits = config(quota(50, 1000 * MS), quota(10, 1000 * MS));
+    contest.offered = vec![50.0; 10];
+    let outcome = contest.play().await;
+    let refused = outcome.sum(|skill| skill.refused);
+    let late = outcome.sum(|skill| skill.refused_late);
+    let used = outcome.sum(|skill| skill.served) / (50.0 * 122.5);
+    println!("{late} of {refused} refusals late; {used:.3} used");
+    // What the others will leave is less certain than the own quota.
+    assert!(used >= 0.9 && late * 50.0 <= refused);
+}
