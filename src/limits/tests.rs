@@ -245,6 +245,20 @@ async fn a_quota_that_appears_starts_spent_for_known_and_new_skills() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn long_after_a_reload_a_new_skill_has_its_burst() {
+    let limits = Limits::new(&config(None, None));
+    let mut paced = quota(6, 60_000 * MS);
+    paced.as_mut().unwrap().burst = Some(2.try_into().unwrap());
+    limits.reconfigure(&config(None, paced));
+    tokio::time::advance(3_600_000 * MS).await;
+    let _held = admit(&limits, &skill(1), MS).await.unwrap();
+    let _other = admit(&limits, &skill(1), MS).await.unwrap();
+    let before = Instant::now();
+    let refusal = admit(&limits, &skill(1), 500 * MS).await.unwrap_err();
+    assert_eq!((refusal.wait, before.elapsed()), (10_000 * MS, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let mut config = config(None, quota(1, 1000 * MS));
     config.queue.max_queue = 0;
