@@ -308,6 +308,12 @@ impl Limits {
         self.lane(region, family).check(skill, deadline)
     }
 
+    /// Whether a 429 is learned from, and pauses its skill.
+    #[must_use]
+    pub fn learns(&self, region: Region, family: Family) -> bool {
+        self.lane(region, family).learns()
+    }
+
     /// Applies a new configuration to the lanes as they are.
     pub fn reconfigure(&self, config: &LimitsConfig) {
         for lanes in &self.lanes {

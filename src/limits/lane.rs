@@ -88,6 +88,10 @@ impl Lane {
         self.lock().check(skill, Instant::now(), deadline)
     }
 
+    pub(super) fn learns(&self) -> bool {
+        self.lock().learns()
+    }
+
     fn enter(
         self: &Arc<Self>,
         skill: Option<&SkillId>,

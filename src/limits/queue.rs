@@ -228,6 +228,10 @@ impl Queue {
         self.settle(tenant, now);
     }
 
+    pub(super) fn learns(&self) -> bool {
+        self.config.adaptive
+    }
+
     /// Learns from an answer to a request that was sent at `sent_at`, while the
     /// learned rate was all in use or not.
     pub(super) fn learn(
