@@ -497,10 +497,12 @@ impl Queue {
     ) -> Result<Instant, Refusal> {
         let (at, scope) = self.expected(tenant, entry, now, deadline);
         let own = &mut self.tenants[tenant];
-        // Where 429s are to be expected, there is to be time left to wait one out.
+        // Where 429s are to be expected, there is to be time left to wait one out;
+        // for a pause that does not fit anyway, nothing is gained by keeping time.
+        let (left, reserve) = (deadline - now, own.belief.reserve());
         let reserve = match entry {
-            Entry::New => own.belief.reserve().min((deadline - now) / 2),
-            Entry::Again => Duration::ZERO,
+            Entry::New if reserve < left => reserve.min(left / 2),
+            Entry::New | Entry::Again => Duration::ZERO,
         };
         let answered_at = at + reserve + self.round_trip.usual();
         let lateness = &mut own.lateness;

@@ -259,6 +259,22 @@ async fn long_after_a_reload_a_new_skill_has_its_burst() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
+    let mut config = config(None, quota(1, 2000 * MS));
+    config.profile.adaptive = true;
+    let limits = Limits::new(&config);
+    let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
+    permit.sent();
+    permit.answered(Answered::Throttled {
+        retry_after: Some(30_000 * MS),
+    });
+    tokio::time::advance(60_000 * MS).await;
+    call(admit(&limits, &skill(1), MS).await.unwrap(), MS, 1).await;
+    let permit = admit(&limits, &skill(1), 2500 * MS).await.unwrap();
+    assert_eq!(permit.waited(), 2000 * MS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let mut config = config(None, quota(1, 1000 * MS));
     config.queue.max_queue = 0;
