@@ -123,7 +123,8 @@ impl FamilyLimits {
 pub struct QueueLimits {
     /// How many requests may wait in one lane.
     pub max_queue: usize,
-    /// How many skills have a quota of their own in one lane at a time.
+    /// How many skills have a quota of their own in one lane at a time. Those in
+    /// [`FamilyLimits::skills`] have one beyond that, too.
     pub max_skills: usize,
 }
 

@@ -341,7 +341,8 @@ impl Queue {
     }
 
     /// The tenant that a request counts against. When too many skills are known,
-    /// new ones share the bucket of requests without one.
+    /// new ones share the bucket of requests without one, but for those that have
+    /// limits of their own: an invented id must not cost a configured one its part.
     fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> usize {
         let key = skill.cloned();
         if let Some(&tenant) = self.index.get(&key) {
@@ -350,7 +351,8 @@ impl Queue {
         if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
             self.forget_idle(now);
         }
-        if key.is_some() && self.tenants.len() >= self.limits.max_skills {
+        let is_any = key.as_ref().is_some_and(|key| !self.config.skills.contains_key(key));
+        if is_any && self.tenants.len() >= self.limits.max_skills {
             return self.tenant(None, now);
         }
         let (quota, weight, floor) = self.config.of(key.as_ref());

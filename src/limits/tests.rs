@@ -298,3 +298,22 @@ async fn invented_skills_cannot_fill_the_memory() {
         "one for each skill and one that the others share"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn invented_skills_cannot_take_a_configured_ones_quota() {
+    let mut config = config(None, quota(1, 1000 * MS));
+    let own = SkillLimits {
+        quota: quota(3, 1000 * MS),
+        weight: 1,
+        floor: 0,
+    };
+    config.profile.skills = Arc::new([(skill(999), own)].into());
+    let limits = Limits::new(&config);
+    let mut held = Vec::new();
+    for n in 0..101 {
+        held.push(admit(&limits, &skill(n), MS).await.unwrap());
+    }
+    for _ in 0..3 {
+        held.push(admit(&limits, &skill(999), MS).await.unwrap());
+    }
+}
