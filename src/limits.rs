@@ -123,7 +123,8 @@ impl FamilyLimits {
 pub struct QueueLimits {
     /// How many requests may wait in one lane.
     pub max_queue: usize,
-    /// How many skills have a quota of their own in one lane at a time.
+    /// How many skills have a quota of their own in one lane at a time. Those in
+    /// [`FamilyLimits::skills`] have one beyond that, too.
     pub max_skills: usize,
 }
 
@@ -306,6 +307,12 @@ impl Limits {
         deadline: Instant,
     ) -> Result<(), Refusal> {
         self.lane(region, family).check(skill, deadline)
+    }
+
+    /// Whether a 429 is learned from, and pauses its skill.
+    #[must_use]
+    pub fn learns(&self, region: Region, family: Family) -> bool {
+        self.lane(region, family).learns()
     }
 
     /// Applies a new configuration to the lanes as they are.

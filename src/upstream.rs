@@ -151,7 +151,6 @@ impl Upstream {
         let stands =
             |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
         let Guards { budget, .. } = self.guards(call.region);
-        let paced = config.limits.profile.adaptive;
         let mut last = None;
         let (mut counted, mut unavailable) = (0, 0);
         loop {
@@ -182,7 +181,9 @@ impl Upstream {
             let seen = seen(&outcome);
             pass.judge(seen);
             unavailable += u32::from(seen.is_unavailable());
-            counted += u32::from(!(paced && seen.is_throttled()));
+            // A reload may have come since this call began.
+            let paced = seen.is_throttled() && self.limits.learns(call.region, Family::Profile);
+            counted += u32::from(!paced);
             let tally = Tally {
                 attempts: counted,
                 unavailable,

@@ -88,6 +88,10 @@ impl Lane {
         self.lock().check(skill, Instant::now(), deadline)
     }
 
+    pub(super) fn learns(&self) -> bool {
+        self.lock().learns()
+    }
+
     fn enter(
         self: &Arc<Self>,
         skill: Option<&SkillId>,
@@ -195,22 +199,14 @@ impl Lane {
                 limit_per_second = rate,
                 "Alexa answered 429: its quota for this skill is being learned"
             ),
-            Notice::Confirmed(rate) => {
-                // Whole requests in ten seconds keep what a whole number in one loses.
-                let quota = format!("{{ requests = {}, per = \"10s\" }}", (rate * 10.0).floor());
-                let line = match skill {
-                    Some(skill) => format!("[limits.{family}.skills.\"{skill}\"] quota = {quota}"),
-                    None => format!("[limits.{family}] skill = {quota}"),
-                };
-                tracing::info!(
-                    region,
-                    family,
-                    skill,
-                    limit_per_second = rate,
-                    line,
-                    "Alexa's quota for this skill is as good as known; the configuration may say so"
-                );
-            }
+            Notice::Confirmed(rate) => tracing::info!(
+                region,
+                family,
+                skill,
+                limit_per_second = rate,
+                line = %line(skill, rate),
+                "Alexa's quota for this skill is as good as known; [limits.{family}] may say so"
+            ),
         }
     }
 
@@ -218,6 +214,21 @@ impl Lane {
         // Nothing panics while the lock is held, so a poisoned queue is whole.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A rate as a line for the family's section of a configuration file. Whole requests
+/// in a longer time keep what a whole number in a second loses.
+fn line(skill: Option<&str>, rate: f64) -> String {
+    let (seconds, per) = match rate >= 1.0 {
+        true => (10.0, "10s"),
+        false => (600.0, "10m"),
+    };
+    let key = match skill {
+        Some(skill) => format!("skills.\"{skill}\".quota"),
+        None => "skill".to_owned(),
+    };
+    let requests = (rate * seconds).floor();
+    format!("{key} = {{ requests = {requests}, per = \"{per}\" }}")
 }
 
 /// What came of asking for a permit.
@@ -288,5 +299,29 @@ impl std::fmt::Debug for Permit {
         f.debug_struct("Permit")
             .field("sent_at", &self.sent_at)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::layers::Sources;
+
+    #[test]
+    fn the_line_for_the_file_is_one_that_the_file_may_hold() {
+        let read = |skill, rate| {
+            let sources = Sources {
+                file: Some(("g.toml", &format!("[limits.profile]\n{}", line(skill, rate)))),
+                environment: &[],
+            };
+            let limits = Config::load(&sources).unwrap().limits.profile;
+            let own = limits.skills.first_key_value().and_then(|(_, own)| own.quota);
+            own.or(limits.skill).unwrap().to_string()
+        };
+        let skill = Some("amzn1.ask.skill.a");
+        assert_eq!(read(skill, 19.57), "195/10s");
+        assert_eq!(read(None, 1.0), "10/10s");
+        assert_eq!(read(skill, 1.0 / 60.0), "10/10m");
     }
 }

@@ -4,6 +4,7 @@
 //! answers, so a cell that was got is kept until the request goes for which it
 //! was asked: several limits on one request are then had all or none.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -58,13 +59,18 @@ impl Pace {
         })
     }
 
-    /// The pace of `quota`, if it has one, with its burst used up: what was sent
-    /// before is not known.
-    pub(super) fn spent(quota: &Quota, now: Instant) -> Option<Self> {
+    /// The pace of `quota`, if it has one, with its burst used up at `since`: what
+    /// was sent before is not known. Cells that have come since then are there.
+    pub(super) fn spent(quota: &Quota, since: Instant) -> Option<Self> {
+        let now = Instant::now();
         let mut pace = Self::fresh(quota, now)?;
-        // A fresh limiter has room for one burst, so this is never refused.
-        pace.limiter.check_n(quota.burst?).ok()?.ok()?;
-        pace.left = (0, now);
+        let come = (now - since).as_nanos() / pace.interval.as_nanos();
+        let come = u32::try_from(come).unwrap_or(u32::MAX).min(pace.burst);
+        if let Some(gone) = NonZeroU32::new(pace.burst - come) {
+            // A fresh limiter has room for one burst, so this is never refused.
+            pace.limiter.check_n(gone).ok()?.ok()?;
+        }
+        pace.left = (come, now);
         Some(pace)
     }
 

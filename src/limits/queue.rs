@@ -228,6 +228,10 @@ impl Queue {
         self.settle(tenant, now);
     }
 
+    pub(super) fn learns(&self) -> bool {
+        self.config.adaptive
+    }
+
     /// Learns from an answer to a request that was sent at `sent_at`, while the
     /// learned rate was all in use or not.
     pub(super) fn learn(
@@ -337,7 +341,8 @@ impl Queue {
     }
 
     /// The tenant that a request counts against. When too many skills are known,
-    /// new ones share the bucket of requests without one.
+    /// new ones share the bucket of requests without one, but for those that have
+    /// limits of their own: an invented id must not cost a configured one its part.
     fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> usize {
         let key = skill.cloned();
         if let Some(&tenant) = self.index.get(&key) {
@@ -346,7 +351,8 @@ impl Queue {
         if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
             self.forget_idle(now);
         }
-        if key.is_some() && self.tenants.len() >= self.limits.max_skills {
+        let is_any = key.as_ref().is_some_and(|key| !self.config.skills.contains_key(key));
+        if is_any && self.tenants.len() >= self.limits.max_skills {
             return self.tenant(None, now);
         }
         let (quota, weight, floor) = self.config.of(key.as_ref());
@@ -493,10 +499,12 @@ impl Queue {
     ) -> Result<Instant, Refusal> {
         let (at, scope) = self.expected(tenant, entry, now, deadline);
         let own = &mut self.tenants[tenant];
-        // Where 429s are to be expected, there is to be time left to wait one out.
+        // Where 429s are to be expected, there is to be time left to wait one out;
+        // for a pause that does not fit anyway, nothing is gained by keeping time.
+        let (left, reserve) = (deadline - now, own.belief.reserve());
         let reserve = match entry {
-            Entry::New => own.belief.reserve().min((deadline - now) / 2),
-            Entry::Again => Duration::ZERO,
+            Entry::New if reserve < left => reserve.min(left / 2),
+            Entry::New | Entry::Again => Duration::ZERO,
         };
         let answered_at = at + reserve + self.round_trip.usual();
         let lateness = &mut own.lateness;

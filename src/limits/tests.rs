@@ -245,6 +245,36 @@ async fn a_quota_that_appears_starts_spent_for_known_and_new_skills() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn long_after_a_reload_a_new_skill_has_its_burst() {
+    let limits = Limits::new(&config(None, None));
+    let mut paced = quota(6, 60_000 * MS);
+    paced.as_mut().unwrap().burst = Some(2.try_into().unwrap());
+    limits.reconfigure(&config(None, paced));
+    tokio::time::advance(3_600_000 * MS).await;
+    let _held = admit(&limits, &skill(1), MS).await.unwrap();
+    let _other = admit(&limits, &skill(1), MS).await.unwrap();
+    let before = Instant::now();
+    let refusal = admit(&limits, &skill(1), 500 * MS).await.unwrap_err();
+    assert_eq!((refusal.wait, before.elapsed()), (10_000 * MS, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
+    let mut config = config(None, quota(1, 2000 * MS));
+    config.profile.adaptive = true;
+    let limits = Limits::new(&config);
+    let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
+    permit.sent();
+    permit.answered(Answered::Throttled {
+        retry_after: Some(30_000 * MS),
+    });
+    tokio::time::advance(60_000 * MS).await;
+    call(admit(&limits, &skill(1), MS).await.unwrap(), MS, 1).await;
+    let permit = admit(&limits, &skill(1), 2500 * MS).await.unwrap();
+    assert_eq!(permit.waited(), 2000 * MS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let mut config = config(None, quota(1, 1000 * MS));
     config.queue.max_queue = 0;
@@ -267,4 +297,23 @@ async fn invented_skills_cannot_fill_the_memory() {
         101,
         "one for each skill and one that the others share"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn invented_skills_cannot_take_a_configured_ones_quota() {
+    let mut config = config(None, quota(1, 1000 * MS));
+    let own = SkillLimits {
+        quota: quota(3, 1000 * MS),
+        weight: 1,
+        floor: 0,
+    };
+    config.profile.skills = Arc::new([(skill(999), own)].into());
+    let limits = Limits::new(&config);
+    let mut held = Vec::new();
+    for n in 0..101 {
+        held.push(admit(&limits, &skill(n), MS).await.unwrap());
+    }
+    for _ in 0..3 {
+        held.push(admit(&limits, &skill(999), MS).await.unwrap());
+    }
 }

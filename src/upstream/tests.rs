@@ -136,6 +136,16 @@ async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_429_counts_as_soon_as_a_reload_ends_learning() {
+    let way = Way::new("", |_| answer(429, None));
+    let mut reloaded = way.config.limits.clone();
+    reloaded.profile.adaptive = false;
+    way.upstream.limits.reconfigure(&reloaded);
+    let (outcome, effort) = way.fetch(Region::Eu, 2500 * MS).await;
+    assert_eq!((outcome, effort.attempts), (Ok(429), 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_attempt_pays_and_a_refused_retry_leaves_the_last_answer() {
     let script = vec![answer(500, None), answer(200, None)];
     let played = play(QUOTA, script, 2500 * MS).await;
