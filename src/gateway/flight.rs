@@ -101,8 +101,10 @@ impl Flight {
                 return Landed::InCache(entry);
             }
         }
-        let fetch = upstream.fetch(&self.call, config, self.deadline, interest.abandoned());
-        let (outcome, effort) = fetch.await;
+        // Awaited where it is made: one that is moved first takes its room twice.
+        let (outcome, effort) = upstream
+            .fetch(&self.call, config, self.deadline, interest.abandoned())
+            .await;
         match outcome {
             Ok(whole) => {
                 let (answer, stored) = self.keep(whole, cache);
