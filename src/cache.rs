@@ -98,7 +98,7 @@ impl Cache {
         let entry = self.entries.get(key)?;
         if entry
             .expires_at
-            .is_some_and(|expires_at| unix_seconds() >= expires_at)
+            .is_some_and(|expires_at| unix_seconds() >= expires_at.get())
         {
             self.entries.invalidate(key);
             return None;
@@ -229,7 +229,7 @@ mod tests {
                 while_revalidate: 10 * SECOND,
                 if_error: 30 * SECOND,
             },
-            expires_at,
+            expires_at: Entry::expiry(expires_at),
         })
     }
 

@@ -139,7 +139,7 @@ impl Flight {
                     answer,
                     stored_at,
                     lifetime,
-                    expires_at,
+                    expires_at: Entry::expiry(expires_at),
                 }),
             );
         }
