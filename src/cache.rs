@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::answer::Names;
 use entry::Entry;
 use key::CacheKey;
 use policy::{RequestDirectives, Use};
@@ -31,6 +32,8 @@ pub struct Capacity {
 /// `&self` and none waits.
 pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>>,
+    /// What the headers of stored answers are called.
+    names: Names,
     /// The least that an entry weighs, so that bounding bytes bounds entries too.
     min_weight: u32,
     /// Whose clock frees memory.
@@ -77,9 +80,16 @@ impl Cache {
             .build();
         Self {
             entries,
+            names: Names::default(),
             min_weight,
             clock,
         }
+    }
+
+    /// What the headers of answers are called, for making answers that share it.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Looks `key` up; answers what is stored unless it is of no more use.
@@ -88,7 +98,7 @@ impl Cache {
         let entry = self.entries.get(key)?;
         if entry
             .expires_at
-            .is_some_and(|expires_at| unix_seconds() >= expires_at)
+            .is_some_and(|expires_at| unix_seconds() >= expires_at.get())
         {
             self.entries.invalidate(key);
             return None;
@@ -187,7 +197,6 @@ mod tests {
     use crate::answer::Answer;
     use crate::route::Region;
     use crate::token::{BearerToken, DigestKey};
-    use bytes::Bytes;
     use http::uri::PathAndQuery;
     use http::{HeaderMap, StatusCode};
 
@@ -210,9 +219,9 @@ mod tests {
     }
 
     fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
-        let body = Bytes::from(vec![b'x'; body_bytes]);
+        let body = vec![b'x'; body_bytes];
         Arc::new(Entry {
-            answer: Arc::new(Answer::new(StatusCode::OK, HeaderMap::new(), body)),
+            answer: Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Names::default()),
             stored_at: Instant::now(),
             lifetime: Lifetime {
                 initial_age: Duration::ZERO,
@@ -220,7 +229,7 @@ mod tests {
                 while_revalidate: 10 * SECOND,
                 if_error: 30 * SECOND,
             },
-            expires_at,
+            expires_at: Entry::expiry(expires_at),
         })
     }
 

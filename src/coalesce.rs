@@ -15,9 +15,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use tokio::sync::watch;
+use pin_project_lite::pin_project;
+use tokio::sync::Notify;
 
 /// How many may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,21 +45,27 @@ impl<T: Clone + Send + Sync + 'static> Outcome for T {}
 
 /// The flights of one process. Cheap to clone; clones share the flights.
 pub struct Flights<K, T> {
-    state: Arc<Mutex<State<K, T>>>,
+    shared: Arc<Shared<K, T>>,
 }
 
-struct State<K, T> {
-    flights: HashMap<K, Flight<T>>,
-    waiting: usize,
-    /// Tells a flight from a later one of the same key.
-    next_id: u64,
+struct Shared<K, T> {
+    /// Those that can be joined. Whoever joins, or sees that nobody can any more, holds
+    /// the lock; leaving takes none, so that a thousand waiters do not queue for it.
+    flights: Mutex<HashMap<K, Arc<Flight<T>>>>,
+    /// How many wait for all flights together; grows under the lock only.
+    waiting: AtomicUsize,
 }
 
+/// What a flight and those who wait for it share.
 struct Flight<T> {
-    id: u64,
-    outcome: watch::Receiver<Option<T>>,
-    /// How many wait; the flight watches it to learn that all have left.
-    waiting: watch::Sender<usize>,
+    /// Set once; without a value inside, the flight is lost.
+    outcome: OnceLock<Option<T>>,
+    /// Tells the waiters.
+    landed: Notify,
+    /// How many wait; grows under the lock only.
+    waiting: AtomicUsize,
+    /// Tells the flight that the last waiter has left.
+    left: Notify,
 }
 
 /// A flight ended without an outcome: its task panicked or was aborted.
@@ -70,13 +80,12 @@ impl<K: Key, T: Outcome> Flights<K, T> {
     /// No flights yet.
     #[must_use]
     pub fn new() -> Self {
-        let state = State {
-            flights: HashMap::new(),
-            waiting: 0,
-            next_id: 0,
+        let shared = Shared {
+            flights: Mutex::default(),
+            waiting: AtomicUsize::new(0),
         };
         Self {
-            state: Arc::new(Mutex::new(state)),
+            shared: Arc::new(shared),
         }
     }
 
@@ -94,56 +103,44 @@ impl<K: Key, T: Outcome> Flights<K, T> {
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut state = self.lock();
-        if state.waiting >= limits.max_waiters {
+        let mut flights = self.lock();
+        if self.waiting() >= limits.max_waiters {
             return Err(TooManyWaiters);
         }
-        let id = state.next_id;
-        let (flight, start) = match state.flights.entry(key.clone()) {
-            Entry::Occupied(flight) => (flight.into_mut(), None),
+        let (flight, start) = match flights.entry(key) {
+            Entry::Occupied(flight) => (Arc::clone(flight.get()), None),
             Entry::Vacant(vacant) => {
-                let (publish, outcome) = watch::channel(None);
-                let waiting = watch::Sender::new(0);
-                let start = (publish, waiting.subscribe());
-                (
-                    vacant.insert(Flight {
-                        id,
-                        outcome,
-                        waiting,
-                    }),
-                    Some(start),
-                )
+                let (key, flight) = (vacant.key().clone(), Arc::new(Flight::new()));
+                vacant.insert(Arc::clone(&flight));
+                (flight, Some(key))
             }
         };
-        if *flight.waiting.borrow() >= limits.max_waiters_per_key {
+        if flight.waiting.load(Ordering::Relaxed) >= limits.max_waiters_per_key {
             return Err(TooManyWaiters);
         }
-        flight.waiting.send_modify(|waiting| *waiting += 1);
+        flight.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        drop(flights);
         let waiter = Waiter {
             flights: self.clone(),
-            key: key.clone(),
-            id: flight.id,
-            outcome: flight.outcome.clone(),
+            flight,
             collapsed: start.is_none(),
         };
-        state.waiting += 1;
-        state.next_id += u64::from(start.is_some());
-        drop(state);
-        if let Some((publish, waiting)) = start {
+        if let Some(key) = start {
             let landing = Landing {
                 flights: self.clone(),
                 key: key.clone(),
-                id,
-                publish,
+                flight: Arc::clone(&waiter.flight),
             };
             let interest = Interest {
                 flights: self.clone(),
                 key,
-                id,
-                waiting,
+                flight: Arc::clone(&waiter.flight),
             };
-            let fetch = fetch(interest);
-            tokio::spawn(async move { landing.land(fetch.await) });
+            tokio::spawn(Flying {
+                fetch: fetch(interest),
+                landing: Some(landing),
+            });
         }
         Ok(waiter)
     }
@@ -151,47 +148,49 @@ impl<K: Key, T: Outcome> Flights<K, T> {
     /// Whether a flight for `key` is in the air.
     #[must_use]
     pub fn is_in_flight(&self, key: &K) -> bool {
-        self.lock().flights.contains_key(key)
+        self.lock().contains_key(key)
     }
 
     /// How many flights are in the air.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.lock().flights.len()
+        self.lock().len()
     }
 
     /// How many requests wait for one.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.lock().waiting
+        self.shared.waiting.load(Ordering::Relaxed)
     }
 
-    /// Frees `key` if it still belongs to flight `id`.
-    fn remove(&self, key: &K, id: u64) {
-        let mut state = self.lock();
-        if state.flights.get(key).is_some_and(|flight| flight.id == id) {
-            state.flights.remove(key);
+    /// Frees `key` if it still belongs to this flight and `condition` holds while nobody
+    /// can join.
+    fn remove(&self, key: &K, flight: &Arc<Flight<T>>, condition: impl FnOnce() -> bool) -> bool {
+        let mut flights = self.lock();
+        let is_it = |found: &Arc<Flight<T>>| Arc::ptr_eq(found, flight);
+        if !flights.get(key).is_some_and(is_it) {
+            return true;
         }
-    }
-
-    fn leave(&self, key: &K, id: u64) {
-        let mut state = self.lock();
-        state.waiting -= 1;
-        if let Some(flight) = state.flights.get(key).filter(|flight| flight.id == id) {
-            flight.waiting.send_modify(|waiting| *waiting -= 1);
+        let may = condition();
+        if may {
+            flights.remove(key);
         }
+        may
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K, T>> {
-        // Nothing panics while the lock is held, so a poisoned state is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<T>>>> {
+        // Nothing panics while the lock is held, so a poisoned map is whole.
+        self.shared
+            .flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K, T> Clone for Flights<K, T> {
     fn clone(&self) -> Self {
         Self {
-            state: Arc::clone(&self.state),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -202,12 +201,28 @@ impl<K: Key, T: Outcome> Default for Flights<K, T> {
     }
 }
 
+impl<T> Flight<T> {
+    fn new() -> Self {
+        Self {
+            outcome: OnceLock::new(),
+            landed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            left: Notify::new(),
+        }
+    }
+
+    /// Tells everybody; only the first outcome counts.
+    fn publish(&self, outcome: Option<T>) {
+        if self.outcome.set(outcome).is_ok() {
+            self.landed.notify_waiters();
+        }
+    }
+}
+
 /// One request's place in a flight. Dropping it leaves the flight.
 pub struct Waiter<K: Key, T: Outcome> {
     flights: Flights<K, T>,
-    key: K,
-    id: u64,
-    outcome: watch::Receiver<Option<T>>,
+    flight: Arc<Flight<T>>,
     collapsed: bool,
 }
 
@@ -223,14 +238,21 @@ impl<K: Key, T: Outcome> Waiter<K, T> {
     /// # Errors
     /// The flight's task panicked or was aborted.
     pub async fn landed(&mut self) -> Result<T, Lost> {
-        let outcome = self.outcome.wait_for(Option::is_some).await;
-        outcome.ok().and_then(|outcome| outcome.clone()).ok_or(Lost)
+        // Made before the look, it is told of what happens after the look.
+        let landed = self.flight.landed.notified();
+        if self.flight.outcome.get().is_none() {
+            landed.await;
+        }
+        self.flight.outcome.get().cloned().flatten().ok_or(Lost)
     }
 }
 
 impl<K: Key, T: Outcome> Drop for Waiter<K, T> {
     fn drop(&mut self) {
-        self.flights.leave(&self.key, self.id);
+        self.flights.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.flight.left.notify_one();
+        }
     }
 }
 
@@ -238,8 +260,7 @@ impl<K: Key, T: Outcome> Drop for Waiter<K, T> {
 pub struct Interest<K, T> {
     flights: Flights<K, T>,
     key: K,
-    id: u64,
-    waiting: watch::Receiver<usize>,
+    flight: Arc<Flight<T>>,
 }
 
 impl<K: Key, T: Outcome> Interest<K, T> {
@@ -247,27 +268,39 @@ impl<K: Key, T: Outcome> Interest<K, T> {
     /// flight may end without having done anything. Cancelling it keeps the
     /// flight joinable.
     pub async fn abandoned(&self) {
-        let mut waiting = self.waiting.clone();
+        let is_abandoned = || self.flight.waiting.load(Ordering::Relaxed) == 0;
         loop {
-            // The sender lives as long as the key; without it, all is over.
-            if waiting.wait_for(|&waiting| waiting == 0).await.is_err() {
+            // A notification that comes while nobody listens is kept.
+            let left = self.flight.left.notified();
+            // Somebody may come in between, and then again be the last to leave.
+            if is_abandoned() && self.flights.remove(&self.key, &self.flight, is_abandoned) {
                 return;
             }
-            let mut state = self.flights.lock();
-            match state
-                .flights
-                .get(&self.key)
-                .filter(|flight| flight.id == self.id)
-            {
-                // Somebody came in between.
-                Some(flight) if *flight.waiting.borrow() > 0 => {}
-                Some(_) => {
-                    state.flights.remove(&self.key);
-                    return;
-                }
-                None => return,
-            }
+            left.await;
         }
+    }
+}
+
+pin_project! {
+    /// A flight's task. By hand, for an async block has room for a future that it is
+    /// given and, once more, for the same while it awaits it.
+    struct Flying<F, K: Key, T: Outcome> {
+        #[pin]
+        fetch: F,
+        landing: Option<Landing<K, T>>,
+    }
+}
+
+impl<F: Future<Output = T>, K: Key, T: Outcome> Future for Flying<F, K, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let outcome = ready!(this.fetch.poll(cx));
+        if let Some(landing) = this.landing.take() {
+            landing.land(outcome);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -275,21 +308,25 @@ impl<K: Key, T: Outcome> Interest<K, T> {
 struct Landing<K: Key, T: Outcome> {
     flights: Flights<K, T>,
     key: K,
-    id: u64,
-    /// Dropped without a value, it tells the waiters that the flight is lost.
-    publish: watch::Sender<Option<T>>,
+    flight: Arc<Flight<T>>,
 }
 
 impl<K: Key, T: Outcome> Landing<K, T> {
     fn land(self, outcome: T) {
-        self.flights.remove(&self.key, self.id);
-        self.publish.send_replace(Some(outcome));
+        self.end(Some(outcome));
+    }
+
+    fn end(&self, outcome: Option<T>) {
+        self.flights.remove(&self.key, &self.flight, || true);
+        self.flight.publish(outcome);
     }
 }
 
 impl<K: Key, T: Outcome> Drop for Landing<K, T> {
     fn drop(&mut self) {
-        self.flights.remove(&self.key, self.id);
+        if self.flight.outcome.get().is_none() {
+            self.end(None);
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
+use crate::answer::Answer;
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
 use crate::cache::key::CacheKey;
@@ -375,7 +376,7 @@ impl Gateway {
             Some(CacheStatus::Forwarded { forward, .. }),
         ) = (&landed, record.cache)
         {
-            let status = outcome.as_ref().ok().map(|answer| answer.status);
+            let status = outcome.as_ref().ok().map(Answer::status);
             record.cache = Some(CacheStatus::Forwarded {
                 forward,
                 status,

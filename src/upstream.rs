@@ -12,6 +12,7 @@ pub mod breaker;
 mod budget;
 pub mod client;
 mod connector;
+mod pool;
 pub mod retry;
 #[cfg(test)]
 mod tests;

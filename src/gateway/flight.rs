@@ -45,7 +45,7 @@ pub(super) enum Landed {
     InCache(Arc<Entry>),
     /// A call was made, or could not be.
     Called {
-        outcome: Result<Arc<Answer>, Error>,
+        outcome: Result<Answer, Error>,
         /// For how long the answer is fresh in the cache, if it was stored.
         stored: Option<Duration>,
         effort: Effort,
@@ -63,7 +63,7 @@ pub(super) fn is_failure(landed: &Result<Landed, Error>) -> bool {
             outcome: Ok(answer),
             ..
         }) => {
-            matches!(answer.status.as_u16(), 500 | 502 | 503 | 504)
+            matches!(answer.status().as_u16(), 500 | 502 | 503 | 504)
         }
         Ok(Landed::InCache(_)) => false,
     }
@@ -101,8 +101,10 @@ impl Flight {
                 return Landed::InCache(entry);
             }
         }
-        let fetch = upstream.fetch(&self.call, config, self.deadline, interest.abandoned());
-        let (outcome, effort) = fetch.await;
+        // Awaited where it is made: one that is moved first takes its room twice.
+        let (outcome, effort) = upstream
+            .fetch(&self.call, config, self.deadline, interest.abandoned())
+            .await;
         match outcome {
             Ok(whole) => {
                 let (answer, stored) = self.keep(whole, cache);
@@ -121,23 +123,23 @@ impl Flight {
     }
 
     /// Stores an answer if it may be, and tells for how long it is fresh.
-    fn keep(&self, whole: Whole, cache: &Cache) -> (Arc<Answer>, Option<Duration>) {
+    fn keep(&self, whole: Whole, cache: &Cache) -> (Answer, Option<Duration>) {
         let (key, terms) = self.key;
         let expires_at = self.expires_at;
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
         let (parts, body) = whole.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
-        let answer = Arc::new(Answer::new(parts.status, parts.headers, body));
+        let answer = Answer::new(parts.status, parts.headers, &body, cache.names());
         let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
         if let Some(lifetime) = lifetime {
-            let (answer, stored_at) = (Arc::clone(&answer), Instant::now());
+            let (answer, stored_at) = (answer.clone(), Instant::now());
             cache.store(
                 key,
                 Arc::new(Entry {
                     answer,
                     stored_at,
                     lifetime,
-                    expires_at,
+                    expires_at: Entry::expiry(expires_at),
                 }),
             );
         }

@@ -8,7 +8,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,16 +16,14 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::connector::Connector;
+use super::pool::{Incoming, Pool};
 use super::retry::retry_after;
 use crate::body::Body;
 use crate::config::file::{Roots, Tls, Upstream};
@@ -42,7 +39,7 @@ pub struct Client {
 
 #[derive(Clone)]
 enum Wire {
-    Network(Arc<legacy::Client<Connector, Body>>),
+    Network(Arc<Pool>),
     Model(Model),
 }
 
@@ -62,23 +59,9 @@ impl Client {
     /// # Errors
     /// The trusted certificates cannot be read.
     pub fn new(config: &Upstream) -> Result<Self, TlsError> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(Duration::from_secs(60)));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(&config.tls)?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .pool_max_idle_per_host(config.pool_max_idle_per_host)
-            .build(Connector::new(connector, config.connect_timeout));
+        let pool = pool(config)?;
         Ok(Self {
-            wire: Wire::Network(Arc::new(pool)),
+            wire: Wire::Network(pool),
         })
     }
 
@@ -135,16 +118,31 @@ impl Client {
 impl Wire {
     async fn request(&self, request: Request<Body>) -> Result<Response<Arriving>, Kind> {
         match self {
-            Self::Network(pool) => match pool.request(request).await {
-                Ok(response) => Ok(response.map(Either::Left)),
-                Err(error) => Err(kind_of(&error)),
-            },
+            Self::Network(pool) => Ok(pool.request(request).await?.map(Either::Left)),
             Self::Model(model) => {
                 let response = model(request).await?;
                 Ok(response.map(|body| Either::Right(Full::new(body))))
             }
         }
     }
+}
+
+/// Opens an empty pool.
+pub(super) fn pool(config: &Upstream) -> Result<Arc<Pool>, TlsError> {
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(Duration::from_secs(60)));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config(&config.tls)?)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http);
+    Ok(Arc::new(Pool::new(
+        Connector::new(connector, config.connect_timeout),
+        config.pool_idle_timeout,
+        config.pool_max_idle_per_host,
+    )))
 }
 
 /// What an answer means for the quota.
@@ -169,32 +167,6 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
-}
-
-fn kind_of(error: &legacy::Error) -> Kind {
-    if !error.is_connect() {
-        return Kind::AnswerLost;
-    }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return Kind::Tls;
-        }
-        // The connector has no type for this, only these words.
-        if error.to_string().starts_with("dns error") {
-            return Kind::Dns;
-        }
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-            return Kind::ConnectTimeout;
-        }
-        // What an io::Error wraps is not its source but what it stands for.
-        cause = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    Kind::Connect
 }
 
 /// The trusted certificates cannot be read.

@@ -1,0 +1,386 @@
+//! Kept connections to the regional hosts.
+//!
+//! An HTTP/1.1 connection has no task of its own: the call that has it drives it, and
+//! the reader of the answer after it, so that a call costs no switches between tasks.
+//! It is kept once the answer has been read whole, and closed if it was not. An HTTP/2
+//! connection has a task, and all calls to its origin share it.
+//!
+//! What the other side closes while it is kept is noticed by the next call, which then
+//! takes another connection, or at the next sweep. A call that was not begun on a kept
+//! connection is begun anew; one that was begun is not, for that needs a permit.
+
+mod driven;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::header::HOST;
+use http::uri::{Authority, Scheme, Uri};
+use http::{HeaderValue, Request, Response, uri};
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::client::legacy::connect::Connection as _;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep};
+use tower_service::Service as _;
+
+use super::connector::{Connector, Stream, kind_of};
+use crate::body::Body;
+use crate::error::Kind;
+use driven::Driven;
+pub(super) use driven::Incoming;
+use outgoing::Outgoing;
+
+/// The connections of one process.
+pub(super) struct Pool {
+    connector: Connector,
+    idle_timeout: Duration,
+    max_idle_per_host: usize,
+    /// Held for a few comparisons at a time, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those that are in use: three regions, as a rule.
+    origins: Vec<Origin>,
+    /// Whether the sweeper runs.
+    sweeping: bool,
+}
+
+/// What is known of one origin (RFC 9110 §4.3.1).
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    /// Its HTTP/1.1 connections that nobody uses, and since when; the latest last.
+    idle: Vec<(Box<Driven>, Instant)>,
+    /// Calls that open a connection, and would rather have one that is given back.
+    waiting: VecDeque<oneshot::Sender<Box<Driven>>>,
+    /// Its HTTP/2 connection, and when it was used last.
+    shared: Option<(Shared, Instant)>,
+    /// The one call that opens a connection where all may turn out to share it.
+    opening: Option<watch::Receiver<Opened>>,
+    /// It takes one connection for each call at a time.
+    speaks_http1: bool,
+}
+
+type Shared = http2::SendRequest<Outgoing>;
+
+/// What came of opening a connection, once that is known.
+type Opened = Option<Result<(), Kind>>;
+
+/// A connection to come, and whether it has been used before.
+type Opening = Pin<Box<dyn Future<Output = Result<(Connection, bool), Kind>> + Send>>;
+
+/// A connection to make a call on.
+enum Connection {
+    Own(Box<Driven>),
+    Shared(Shared),
+}
+
+/// What there is to do to get a connection.
+enum Way {
+    /// Take this one, which has been used before.
+    Kept(Connection),
+    /// Open one, or take the first that is given back.
+    Open(oneshot::Receiver<Box<Driven>>),
+    /// Open one for all.
+    OpenForAll(watch::Sender<Opened>),
+    /// Wait until another call has.
+    Wait(watch::Receiver<Opened>),
+}
+
+impl Pool {
+    pub(super) fn new(
+        connector: Connector,
+        idle_timeout: Duration,
+        max_idle_per_host: usize,
+    ) -> Self {
+        Self {
+            connector,
+            idle_timeout,
+            max_idle_per_host,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Makes one call. Cancelling it closes the connection or resets the stream.
+    ///
+    /// # Errors
+    /// What kept the head of an answer from coming.
+    pub(super) async fn request(
+        self: &Arc<Self>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Kind> {
+        let mut request = request.map(Outgoing);
+        let uri = request.uri().clone();
+        loop {
+            let (connection, kept) = match self.way(&uri)? {
+                Way::Kept(connection) => (connection, true),
+                way => self.opened(way, &uri).await?,
+            };
+            let mut error = match connection {
+                Connection::Own(mut own) => {
+                    request.headers_mut().insert(HOST, own.host().clone());
+                    *request.uri_mut() = origin_form(&uri);
+                    match own.exchange(request).await {
+                        Ok(response) => {
+                            let back = (Arc::downgrade(self), uri);
+                            return Ok(response.map(|body| Incoming::driven(body, own, back)));
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Connection::Shared(mut shared) => {
+                    request.headers_mut().remove(HOST);
+                    *request.uri_mut() = uri.clone();
+                    match shared.try_send_request(request).await {
+                        Ok(response) => return Ok(response.map(Incoming::shared)),
+                        Err(error) => error,
+                    }
+                }
+            };
+            match unbegun(&mut error) {
+                Some(again) if kept => request = again,
+                _ => return Err(Kind::AnswerLost),
+            }
+        }
+    }
+
+    /// Waits for a connection. In a box, for most calls have no need for the room that
+    /// it takes.
+    fn opened(self: &Arc<Self>, mut way: Way, uri: &Uri) -> Opening {
+        let (this, uri) = (Arc::clone(self), uri.clone());
+        Box::pin(async move {
+            loop {
+                match way {
+                    Way::Kept(connection) => return Ok((connection, true)),
+                    Way::Open(mut given_back) => {
+                        return tokio::select! {
+                            biased;
+                            Ok(own) = &mut given_back => Ok((Connection::Own(own), true)),
+                            opened = this.open(uri.clone()) => Ok((opened?, false)),
+                        };
+                    }
+                    Way::OpenForAll(tell) => {
+                        let opened = this.open(uri.clone()).await;
+                        tell.send_replace(Some(opened.as_ref().map(drop).map_err(|kind| *kind)));
+                        return Ok((opened?, false));
+                    }
+                    Way::Wait(mut opened) => {
+                        // Without an outcome, whoever opened it has left.
+                        if let Ok(opened) = opened.wait_for(Option::is_some).await {
+                            opened.unwrap_or(Ok(()))?;
+                        }
+                    }
+                }
+                way = this.way(&uri)?;
+            }
+        })
+    }
+
+    fn way(&self, uri: &Uri) -> Result<Way, Kind> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        if let Some((shared, used)) = &mut origin.shared {
+            if !shared.is_closed() && now - *used < self.idle_timeout {
+                *used = now;
+                return Ok(Way::Kept(Connection::Shared(shared.clone())));
+            }
+            origin.shared = None;
+        }
+        while let Some((own, since)) = origin.idle.pop() {
+            if now - since < self.idle_timeout {
+                return Ok(Way::Kept(Connection::Own(own)));
+            }
+        }
+        // Whether TLS leads to HTTP/2 is not known before.
+        if origin.scheme == Scheme::HTTPS && !origin.speaks_http1 {
+            if let Some(opening) = &origin.opening
+                && opening.has_changed().is_ok()
+            {
+                return Ok(Way::Wait(opening.clone()));
+            }
+            let (tell, opening) = watch::channel(None);
+            origin.opening = Some(opening);
+            return Ok(Way::OpenForAll(tell));
+        }
+        origin.waiting.retain(|waiting| !waiting.is_closed());
+        let (give, given_back) = oneshot::channel();
+        origin.waiting.push_back(give);
+        Ok(Way::Open(given_back))
+    }
+
+    /// Opens a connection.
+    async fn open(self: &Arc<Self>, uri: Uri) -> Result<Connection, Kind> {
+        let mut connector = self.connector.clone();
+        let ready = poll_fn(|cx| connector.poll_ready(cx)).await;
+        ready.map_err(|error| kind_of(&*error))?;
+        let stream = connector.call(uri.clone()).await;
+        let stream = stream.map_err(|error| kind_of(&*error))?;
+        match stream.connected().is_negotiated_h2() {
+            true => self.share(&uri, stream).await.map(Connection::Shared),
+            false => self.own(&uri, stream).await.map(Connection::Own),
+        }
+    }
+
+    async fn own(&self, uri: &Uri, stream: Stream) -> Result<Box<Driven>, Kind> {
+        let (sender, connection) = http1::handshake(stream)
+            .await
+            .map_err(|_| Kind::AnswerLost)?;
+        let mut state = self.lock();
+        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        origin.speaks_http1 = true;
+        Ok(Box::new(Driven::new(
+            sender,
+            connection,
+            origin.host.clone(),
+        )))
+    }
+
+    async fn share(self: &Arc<Self>, uri: &Uri, stream: Stream) -> Result<Shared, Kind> {
+        let handshake = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .handshake(stream);
+        let (sender, connection) = handshake.await.map_err(|_| Kind::AnswerLost)?;
+        // Ends with the last sender, or with the connection.
+        tokio::spawn(connection);
+        let mut state = self.lock();
+        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        origin.speaks_http1 = false;
+        origin.shared = Some((sender.clone(), Instant::now()));
+        self.keep_swept(&mut state);
+        Ok(sender)
+    }
+
+    /// Takes back a connection whose answer has been read whole.
+    fn give_back(self: &Arc<Self>, uri: &Uri, own: Box<Driven>) {
+        let mut own = own;
+        let mut state = self.lock();
+        let Some(origin) = state.origin(uri) else {
+            return;
+        };
+        while let Some(waiting) = origin.waiting.pop_front() {
+            match waiting.send(own) {
+                Ok(()) => return,
+                Err(back) => own = back,
+            }
+        }
+        if origin.idle.len() >= self.max_idle_per_host {
+            drop(state);
+            return;
+        }
+        origin.idle.push((own, Instant::now()));
+        self.keep_swept(&mut state);
+    }
+
+    /// Closes what nobody has used for too long and what the other side has closed.
+    /// Whether anything is left to sweep.
+    fn swept(&self) -> bool {
+        let now = Instant::now();
+        // Closed when the lock is free again.
+        let mut closed = Vec::new();
+        let mut state = self.lock();
+        for origin in &mut state.origins {
+            let is_over = |(own, since): &mut (Box<Driven>, Instant)| {
+                now - *since >= self.idle_timeout || own.is_over()
+            };
+            closed.extend(origin.idle.extract_if(.., is_over));
+            let is_unused = |(_, used): &mut (Shared, Instant)| now - *used >= self.idle_timeout;
+            origin.shared.take_if(is_unused);
+        }
+        state.origins.retain(Origin::is_in_use);
+        state.sweeping = !state.origins.is_empty();
+        state.sweeping
+    }
+
+    /// Sees to it that what is kept now is closed in time.
+    fn keep_swept(self: &Arc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.sweeping, true) {
+            tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout / 2));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so a poisoned state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is known of the origin of an absolute URI.
+    fn origin(&mut self, uri: &Uri) -> Option<&mut Origin> {
+        let (scheme, authority) = (uri.scheme()?, uri.authority()?);
+        let is_it = |origin: &Origin| origin.scheme == *scheme && origin.authority == *authority;
+        let at = match self.origins.iter().position(is_it) {
+            Some(at) => at,
+            None => {
+                let origin = Origin::new(scheme.clone(), authority.clone());
+                self.origins.push(origin);
+                self.origins.len() - 1
+            }
+        };
+        self.origins.get_mut(at)
+    }
+}
+
+impl Origin {
+    fn new(scheme: Scheme, authority: Authority) -> Self {
+        // RFC 9110 §4.2.3: the port of the scheme itself is left out.
+        let usual = match scheme == Scheme::HTTPS {
+            true => 443,
+            false => 80,
+        };
+        let host = match authority.port_u16() {
+            Some(port) if port != usual => HeaderValue::try_from(authority.as_str()),
+            _ => HeaderValue::try_from(authority.host()),
+        };
+        Self {
+            scheme,
+            authority,
+            host: host.unwrap_or(HeaderValue::from_static("")),
+            idle: Vec::new(),
+            waiting: VecDeque::new(),
+            shared: None,
+            opening: None,
+            speaks_http1: false,
+        }
+    }
+
+    fn is_in_use(&self) -> bool {
+        let is_opening = |opening: &watch::Receiver<Opened>| opening.has_changed().is_ok();
+        !self.idle.is_empty()
+            || self.shared.is_some()
+            || self.waiting.iter().any(|waiting| !waiting.is_closed())
+            || self.opening.as_ref().is_some_and(is_opening)
+    }
+}
+
+async fn sweep(pool: Weak<Pool>, every: Duration) {
+    loop {
+        sleep(every).await;
+        if !pool.upgrade().is_some_and(|pool| pool.swept()) {
+            return;
+        }
+    }
+}
+
+/// The request, if nothing of it was sent.
+fn unbegun(error: &mut TrySendError<Request<Outgoing>>) -> Option<Request<Outgoing>> {
+    error.take_message()
+}
+
+/// RFC 9112 §3.2.1.
+fn origin_form(uri: &Uri) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = uri.path_and_query().cloned();
+    Uri::from_parts(parts).unwrap_or_default()
+}

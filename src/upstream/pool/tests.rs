@@ -1,0 +1,238 @@
+//! Connections to an origin that the test plays by hand, on real sockets.
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::*;
+use crate::body;
+use crate::config::Config;
+use crate::config::layers::Sources;
+use crate::upstream::client;
+
+/// No step takes so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Origin {
+    listener: TcpListener,
+    uri: Uri,
+}
+
+impl Origin {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let uri = format!("http://{address}/v2").parse().unwrap();
+        Self { listener, uri }
+    }
+
+    async fn accept(&self) -> TcpStream {
+        self.listener.accept().await.unwrap().0
+    }
+}
+
+fn pool(upstream: &str) -> Arc<Pool> {
+    let config = format!("[upstream]\n{upstream}");
+    let sources = Sources {
+        file: Some(("test.toml", &config)),
+        environment: &[],
+    };
+    let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    client::pool(&config.file.upstream).unwrap()
+}
+
+/// Reads the head of a request, and answers it.
+async fn answer(stream: &mut TcpStream, answer: &str) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.unwrap() > 0, "a request");
+    }
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    String::from_utf8(head).unwrap()
+}
+
+const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
+
+async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Kind> {
+    let mut request = Request::new(body::whole(Bytes::new()));
+    *request.uri_mut() = uri.clone();
+    let body = pool.request(request).await?.into_body();
+    let body = body.collect().await.map_err(|_| Kind::AnswerLost)?;
+    Ok(body.to_bytes())
+}
+
+/// Makes one call on a new connection, and answers with the origin's end of it.
+async fn called(origin: &Origin, pool: &Arc<Pool>) -> TcpStream {
+    let serve = async {
+        let mut stream = origin.accept().await;
+        answer(&mut stream, WHOLE).await;
+        stream
+    };
+    let (stream, called) = bounded(async { tokio::join!(serve, call(pool, &origin.uri)) }).await;
+    assert!(called.is_ok());
+    stream
+}
+
+/// Lets the runtime learn of everything that has come in over sockets so far.
+async fn look_around() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(b"x").await.unwrap();
+    client.read_u8().await.unwrap();
+}
+
+fn idle(pool: &Pool) -> usize {
+    let state = pool.lock();
+    state.origins.iter().map(|origin| origin.idle.len()).sum()
+}
+
+async fn bounded<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("a step in time")
+}
+
+#[tokio::test]
+async fn calls_one_after_the_other_share_a_connection() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let uri = origin.uri.clone();
+    let serve = async {
+        let mut stream = origin.accept().await;
+        let authority = origin.uri.authority().unwrap().to_string();
+        // From now on there is no other way.
+        drop(origin);
+        for _ in 0..3 {
+            let head = answer(&mut stream, WHOLE).await;
+            assert!(head.starts_with("GET /v2 HTTP/1.1\r\n"), "{head}");
+            assert!(head.contains(&format!("host: {authority}\r\n")), "{head}");
+        }
+        stream
+    };
+    let calls = async {
+        for _ in 0..3 {
+            assert_eq!(call(&pool, &uri).await, Ok(Bytes::from_static(b"hello")));
+        }
+    };
+    let _open = bounded(async { tokio::join!(serve, calls) }).await;
+    assert_eq!(idle(&pool), 1);
+}
+
+#[tokio::test]
+async fn a_call_begins_anew_where_the_other_side_has_closed() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let stream = called(&origin, &pool).await;
+    assert_eq!(idle(&pool), 1);
+    drop(stream);
+    bounded(look_around()).await;
+    let serving = async { answer(&mut origin.accept().await, WHOLE).await };
+    let (_, second) = bounded(async { tokio::join!(serving, call(&pool, &origin.uri)) }).await;
+    assert!(second.is_ok());
+}
+
+#[tokio::test]
+async fn a_call_that_was_begun_is_not_begun_anew() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let serve = async {
+        let mut stream = origin.accept().await;
+        answer(&mut stream, WHOLE).await;
+        answer(&mut stream, "").await;
+    };
+    let calls = async {
+        assert!(call(&pool, &origin.uri).await.is_ok());
+        assert_eq!(call(&pool, &origin.uri).await, Err(Kind::AnswerLost));
+    };
+    bounded(async { tokio::join!(serve, calls) }).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_read_whole_closes_its_connection() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let serve = async {
+        let mut stream = origin.accept().await;
+        answer(&mut stream, HALF).await;
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    };
+    let leave = async {
+        let mut request = Request::new(body::whole(Bytes::new()));
+        *request.uri_mut() = origin.uri.clone();
+        let mut body = pool.request(request).await.unwrap().into_body();
+        assert!(body.frame().await.unwrap().is_ok());
+        drop(body);
+    };
+    bounded(async { tokio::join!(serve, leave) }).await;
+    assert_eq!(idle(&pool), 0);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_uses_are_closed() {
+    let (origin, pool) = (Origin::start().await, pool("pool_idle_timeout = '40ms'\n"));
+    let serve = async {
+        let mut stream = origin.accept().await;
+        answer(&mut stream, WHOLE).await;
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
+    };
+    let (called, ()) = bounded(async { tokio::join!(call(&pool, &origin.uri), serve) }).await;
+    assert!(called.is_ok());
+    assert_eq!(idle(&pool), 0);
+}
+
+#[tokio::test]
+async fn a_sweep_closes_what_the_other_side_has_closed() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let stream = called(&origin, &pool).await;
+    assert_eq!(idle(&pool), 1);
+    assert!(pool.swept());
+    drop(stream);
+    bounded(async {
+        while pool.swept() {
+            yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(idle(&pool), 0);
+}
+
+#[tokio::test]
+async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
+    let (origin, pool) = (Origin::start().await, pool("pool_max_idle_per_host = 1\n"));
+    let serve = async {
+        let (mut one, mut other) = (origin.accept().await, origin.accept().await);
+        tokio::join!(answer(&mut one, WHOLE), answer(&mut other, WHOLE));
+        (one, other)
+    };
+    let calls = async { tokio::join!(call(&pool, &origin.uri), call(&pool, &origin.uri)) };
+    let (streams, called) = bounded(async { tokio::join!(serve, calls) }).await;
+    assert!(called.0.is_ok() && called.1.is_ok());
+    assert_eq!(idle(&pool), 1);
+    let Ok(Way::Kept(Connection::Own(own))) = pool.way(&origin.uri) else {
+        panic!("one is kept");
+    };
+    let Ok(Way::Open(mut given_back)) = pool.way(&origin.uri) else {
+        panic!("there is no other");
+    };
+    pool.give_back(&origin.uri, own);
+    assert!(given_back.try_recv().is_ok());
+    assert_eq!(idle(&pool), 0);
+    drop(streams);
+}
+
+#[tokio::test]
+async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
+    let (pool, uri) = (pool(""), Uri::from_static("https://localhost/v2"));
+    let first = pool.way(&uri).unwrap();
+    assert!(matches!(first, Way::OpenForAll(_)));
+    assert!(matches!(pool.way(&uri), Ok(Way::Wait(_))));
+    // Its caller leaves, and the next one opens it.
+    drop(first);
+    let Ok(Way::OpenForAll(tell)) = pool.way(&uri) else {
+        panic!("nobody opens one");
+    };
+    let waiting = pool.opened(pool.way(&uri).unwrap(), &uri);
+    tell.send_replace(Some(Err(Kind::Tls)));
+    assert_eq!(bounded(waiting).await.err(), Some(Kind::Tls));
+}
