@@ -556,6 +556,7 @@ fn route(
         audience: hints.audience.as_deref(),
         path: parts.uri.path(),
         query: parts.uri.query(),
+        target: parts.uri.path_and_query(),
     };
     config.routes.route(&evidence).map_err(|error| match error {
         RouteError::Misdirected(what) => {

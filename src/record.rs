@@ -52,7 +52,7 @@ pub struct Record {
     /// Which quotas it counted against.
     pub family: Option<Family>,
     /// Its path with every id left out.
-    pub template: Option<String>,
+    pub template: Option<Arc<str>>,
     /// The skill that its token names.
     pub skill: Option<SkillId>,
     /// What the cache did.
@@ -115,7 +115,7 @@ impl Drop for Record {
                 request_id = %self.id,
                 trace_id = self.trace_id,
                 method = %self.method,
-                template = self.template,
+                template = self.template.as_deref(),
                 region = self.region.map(Region::name),
                 family = self.family.map(Family::name),
                 skill = self.skill.as_ref().map(SkillId::as_str),

@@ -301,13 +301,13 @@ mod tests {
             let mut record = Record::start(Method::GET, &headers, true, Arc::clone(&metrics));
             record.region = Some(Region::Eu);
             record.skill = SkillId::parse("amzn1.ask.skill.one");
-            record.template = Some("/v1/devices/{deviceId}/settings/address".to_owned());
+            record.template = Some("/v1/devices/{deviceId}/settings/address".into());
             record.cache = Some(CacheStatus::forwarded(Forward::Request));
             record.finish(StatusCode::OK);
             tracing::info!(reason = "SIGTERM", "stopping");
             let mut record = Record::start(Method::POST, &HeaderMap::new(), true, metrics);
             record.region = Some(Region::Na);
-            record.template = Some("/v1/directives".to_owned());
+            record.template = Some("/v1/directives".into());
             record.finish(StatusCode::NO_CONTENT);
         });
         let read = read(log.as_slice()).unwrap();
