@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
@@ -178,6 +180,52 @@ impl fmt::Display for SkillId {
     }
 }
 
+/// How many tokens' hints are remembered; at most some 4 MB.
+const REMEMBERED: usize = 1 << 14;
+
+/// The hints of tokens that came lately, so that a token is decoded once and not at
+/// each of its requests. A token has one place, by its digest, and the next one with
+/// the same place takes it over: nothing to order, nothing to lock. What is found is
+/// the token's own, for all of the digest is compared.
+pub struct HintsMemo(Box<[ArcSwapOption<Remembered>]>);
+
+type Remembered = (TokenDigest, Arc<Hints>);
+
+impl HintsMemo {
+    /// Nothing remembered yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self((0..REMEMBERED).map(|_| ArcSwapOption::empty()).collect())
+    }
+
+    /// The hints of `token`, whose digest this is.
+    #[must_use]
+    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Arc<Hints> {
+        let [a, b, ..] = digest.0;
+        let place = &self.0[usize::from(u16::from_le_bytes([a, b])) % REMEMBERED];
+        match &*place.load() {
+            Some(remembered) if remembered.0 == *digest => Arc::clone(&remembered.1),
+            _ => {
+                let hints = Arc::new(token.hints());
+                place.store(Some(Arc::new((*digest, Arc::clone(&hints)))));
+                hints
+            }
+        }
+    }
+}
+
+impl Default for HintsMemo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for HintsMemo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HintsMemo(..)")
+    }
+}
+
 /// The part of the claims that the gateway looks at, each still to be read: one
 /// that is odd must not take the others with it.
 #[derive(Deserialize)]
@@ -219,11 +267,12 @@ fn secret_of(authorization: &[u8]) -> Option<&[u8]> {
 }
 
 fn claims_of(secret: &[u8]) -> Option<Hints> {
-    let mut parts = secret.split(|&b| b == b'.');
-    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+    let mut dots = memchr::memchr_iter(b'.', secret);
+    let (first, second) = (dots.next()?, dots.next()?);
+    if dots.next().is_some() {
         return None;
     }
+    let payload = &secret[first + 1..second];
     let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
     let claims: Claims<'_> = serde_json::from_slice(&json).ok()?;
     Some(Hints {
@@ -248,6 +297,22 @@ mod tests {
         BearerToken::take(&mut headers(&format!("Bearer e30.{payload}.c2ln")))
             .unwrap()
             .unwrap()
+    }
+
+    #[test]
+    fn remembered_hints_are_those_of_the_token_itself() {
+        let (key, memo) = (DigestKey::random().unwrap(), HintsMemo::new());
+        let count = 2 * REMEMBERED as u64;
+        // More than there are places for, so that tokens take over each other's.
+        for _ in 0..2 {
+            for exp in 0..count {
+                let token = jwt(&format!(r#"{{"exp":{exp}}}"#));
+                for _ in 0..2 {
+                    let hints = memo.hints(&token, &token.digest(&key));
+                    assert_eq!(hints.expires_at, Some(exp));
+                }
+            }
+        }
     }
 
     #[test]
