@@ -271,9 +271,11 @@ impl Gateway {
             answer_by,
         };
         let fetched = ask.parts.method == Method::GET && ask.credentials.is_some();
+        // What a hit has no part in is boxed, here and below: a connection keeps room
+        // for the future of its requests, and each request is moved into it.
         match ask.route.rule.clone().filter(|_| fetched) {
             Some(rule) => self.fetch(config, ask, &rule, body, record).await,
-            None => self.relay(config, ask, body, record).await,
+            None => Box::pin(self.relay(config, ask, body, record)).await,
         }
     }
 
@@ -290,12 +292,10 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         record.family = Some(Family::Profile);
-        request::discard(
-            body,
-            config.file.server.max_discarded_body_bytes,
-            ask.deadline,
-        )
-        .await?;
+        if !body.is_end_stream() {
+            let limit = config.file.server.max_discarded_body_bytes;
+            Box::pin(request::discard(body, limit, ask.deadline)).await?;
+        }
         let directives = RequestDirectives::parse(&ask.parts.headers);
         let Some(key) = self.key_of(&ask) else {
             return Err(Error::new(
@@ -337,7 +337,7 @@ impl Gateway {
             terms
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = self.fly(config, &ask, rule, (key, terms), record).await;
+        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), record)).await;
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
