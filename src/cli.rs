@@ -5,6 +5,7 @@
 pub mod check;
 pub mod demo;
 mod figures;
+pub(crate) mod log;
 pub mod mock;
 pub mod serve;
 pub mod simulate;

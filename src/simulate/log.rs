@@ -268,8 +268,7 @@ mod tests {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let out = Arc::clone(&sink);
         let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
+            .event_format(crate::cli::log::Json)
             .with_writer(move || Sink(Arc::clone(&out)));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let written = sink.lock().unwrap();
