@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -76,7 +77,7 @@ impl BearerToken {
     /// The digest that stands for this token everywhere in the process.
     #[must_use]
     pub fn digest(&self, key: &DigestKey) -> TokenDigest {
-        TokenDigest(blake3::keyed_hash(&key.0, self.0.as_bytes()).into())
+        key.digest(self.0.as_bytes())
     }
 
     /// What the token says about itself, if it is a JWT.
@@ -95,7 +96,10 @@ impl fmt::Debug for BearerToken {
 }
 
 /// The key under which credentials and cache keys are hashed.
-pub struct DigestKey([u8; 32]);
+pub struct DigestKey {
+    credentials: LessSafeKey,
+    parts: [u8; 32],
+}
 
 impl DigestKey {
     /// Draws a key from the operating system.
@@ -103,14 +107,35 @@ impl DigestKey {
     /// # Errors
     /// The operating system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self(key))
+        let (mut credentials, mut parts) = ([0; 32], [0; 32]);
+        getrandom::fill(&mut credentials)?;
+        getrandom::fill(&mut parts)?;
+        let credentials = UnboundKey::new(&AES_256_GCM, &credentials);
+        let credentials = LessSafeKey::new(credentials.expect("the key has the cipher's length"));
+        Ok(Self { credentials, parts })
+    }
+
+    /// The tag of AES-GCM, whose text is thrown away. It is a polynomial of the
+    /// bytes at a secret point, so that two credentials of up to 8 KiB, whoever
+    /// chose them, have one tag with a probability of at most 2⁻¹¹⁸ (NIST SP
+    /// 800-38D, McGrew and Viega 2004). That holds as long as no tag is shown to
+    /// anybody, which is also why one nonce will do: nothing but [`TokenDigest`]
+    /// holds one, and a key of the cache is a one-way hash of it.
+    fn digest(&self, credentials: &[u8]) -> TokenDigest {
+        let mut text = credentials.to_vec();
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag: Result<Tag, _> =
+            self.credentials
+                .seal_in_place_separate_tag(nonce, Aad::empty(), &mut text);
+        let tag = tag.expect("credentials are shorter than the cipher's limit of 64 GiB");
+        let mut digest = [0; 16];
+        digest.copy_from_slice(tag.as_ref());
+        TokenDigest(digest)
     }
 
     /// A hasher under this key.
     pub(crate) fn hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.0)
+        blake3::Hasher::new_keyed(&self.parts)
     }
 }
 
@@ -123,11 +148,11 @@ impl fmt::Debug for DigestKey {
 /// A keyed hash of one token: equal for equal tokens within one process, and of
 /// no use outside it. It is not printed either, for it would link log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest([u8; 16]);
 
 impl TokenDigest {
     /// The bytes, for building keys.
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
