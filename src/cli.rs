@@ -5,6 +5,7 @@
 pub mod check;
 pub mod demo;
 mod figures;
+pub(crate) mod log;
 pub mod mock;
 pub mod serve;
 pub mod simulate;
@@ -66,10 +67,15 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
     })
 }
 
+/// A runtime for as many cores as the process may use. For one, everything runs on
+/// this thread: a sidecar of one core has nobody to hand work to, and pays for that
+/// all the same.
 fn runtime() -> anyhow::Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    let mut builder = match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build();
     runtime.context("starting the runtime")
 }
 

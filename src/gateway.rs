@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::request::{self, Caller, REQUEST_ID};
 use crate::route::{Evidence, Region, Route, RouteError, Rule};
-use crate::token::{BearerToken, DigestKey, Hints, SkillId};
+use crate::token::{BearerToken, DigestKey, Hints, HintsMemo, SkillId, TokenDigest};
 use crate::upstream::client::{Client, TlsError};
 use crate::upstream::{self, Call, Upstream};
 use flight::{Flight, FlightKey, Landed, Terms};
@@ -45,6 +45,7 @@ use flight::{Flight, FlightKey, Landed, Terms};
 pub struct Gateway {
     config: ArcSwap<Config>,
     digest_key: DigestKey,
+    hints: HintsMemo,
     cache: Cache,
     flights: Flights<FlightKey, Landed>,
     limits: Arc<Limits>,
@@ -65,12 +66,18 @@ const LANDING: Duration = Duration::from_millis(10);
 struct Ask {
     parts: Parts,
     route: Route,
-    token: Option<BearerToken>,
-    hints: Hints,
+    credentials: Option<Credentials>,
+    hints: Arc<Hints>,
     /// When its caller wants to have an answer.
     deadline: Instant,
     /// The same, if the caller said so.
     answer_by: Option<Instant>,
+}
+
+/// A token and what stands for it.
+struct Credentials {
+    token: BearerToken,
+    digest: TokenDigest,
 }
 
 /// The gateway cannot be built.
@@ -120,6 +127,7 @@ impl Gateway {
         let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
+            hints: HintsMemo::new(),
             cache,
             flights: Flights::new(),
             upstream,
@@ -236,12 +244,15 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let caller = Caller::take(&mut parts)?;
-        let hints = caller
-            .token
-            .as_ref()
-            .map(BearerToken::hints)
-            .unwrap_or_default();
+        let mut caller = Caller::take(&mut parts)?;
+        let credentials = caller.token.take().map(|token| {
+            let digest = token.digest(&self.digest_key);
+            Credentials { token, digest }
+        });
+        let hints = match &credentials {
+            Some(Credentials { token, digest }) => self.hints.hints(token, digest),
+            None => Arc::default(),
+        };
         record.skill.clone_from(&hints.skill);
         let route = route(config, &caller, &hints, &parts, listener)?;
         record.region = Some(route.region);
@@ -255,15 +266,17 @@ impl Gateway {
         let ask = Ask {
             parts,
             route,
-            token: caller.token,
+            credentials,
             hints,
             deadline,
             answer_by,
         };
-        let fetched = ask.parts.method == Method::GET && ask.token.is_some();
+        let fetched = ask.parts.method == Method::GET && ask.credentials.is_some();
+        // What a hit has no part in is boxed, here and below: a connection keeps room
+        // for the future of its requests, and each request is moved into it.
         match ask.route.rule.clone().filter(|_| fetched) {
             Some(rule) => self.fetch(config, ask, &rule, body, record).await,
-            None => self.relay(config, ask, body, record).await,
+            None => Box::pin(self.relay(config, ask, body, record)).await,
         }
     }
 
@@ -280,12 +293,10 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         record.family = Some(Family::Profile);
-        request::discard(
-            body,
-            config.file.server.max_discarded_body_bytes,
-            ask.deadline,
-        )
-        .await?;
+        if !body.is_end_stream() {
+            let limit = config.file.server.max_discarded_body_bytes;
+            Box::pin(request::discard(body, limit, ask.deadline)).await?;
+        }
         let directives = RequestDirectives::parse(&ask.parts.headers);
         let Some(key) = self.key_of(&ask) else {
             return Err(Error::new(
@@ -327,7 +338,7 @@ impl Gateway {
             terms
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = self.fly(config, &ask, rule, (key, terms), record).await;
+        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), record)).await;
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
@@ -497,14 +508,14 @@ impl Gateway {
     }
 
     fn key_of(&self, ask: &Ask) -> Option<CacheKey> {
-        let credentials = ask.token.as_ref()?.digest(&self.digest_key);
+        let credentials = &ask.credentials.as_ref()?.digest;
         let Route { region, target, .. } = &ask.route;
         Some(CacheKey::of(
             &self.digest_key,
             *region,
             target,
             &ask.parts.headers,
-            &credentials,
+            credentials,
         ))
     }
 
@@ -557,6 +568,7 @@ fn route(
         audience: hints.audience.as_deref(),
         path: parts.uri.path(),
         query: parts.uri.query(),
+        target: parts.uri.path_and_query(),
     };
     config.routes.route(&evidence).map_err(|error| match error {
         RouteError::Misdirected(what) => {
@@ -574,7 +586,7 @@ fn call(ask: &Ask, uri: Uri, mut headers: HeaderMap) -> Call {
         skill: ask.hints.skill.clone(),
         method: ask.parts.method.clone(),
         headers,
-        token: ask.token.clone(),
+        token: ask.credentials.as_ref().map(|c| c.token.clone()),
     }
 }
 

@@ -24,7 +24,7 @@
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
 //! | [`config`] | layers, the file as written, values as meant, reload |
 //! | [`server`], [`admin`] | listeners and drain; what operators see |
-//! | [`cli`] | one file per subcommand |
+//! | [`cli`] | one file per subcommand; how the log is written |
 //! | [`mock`], [`demo`] | a scriptable Alexa; a morning with and without the gateway |
 //! | [`simulate`] | hours of traffic through the pipeline in seconds, on paused time |
 //!

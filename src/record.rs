@@ -17,13 +17,26 @@ use crate::route::Region;
 use crate::token::SkillId;
 use crate::upstream::Effort;
 
+/// What the lines of requests have as their target.
+pub(crate) const TARGET: &str = "alexa_gateway::request";
+
 /// Names a request: random, and on its answer as `Alexa-Gateway-Request-Id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(u64);
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.text().as_str())
+    }
+}
+
+/// The sixteen digits of a [`RequestId`].
+struct Digits([u8; 16]);
+
+impl Digits {
+    fn as_str(&self) -> &str {
+        // They are ASCII.
+        str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -31,7 +44,12 @@ impl RequestId {
     /// The header's value.
     #[must_use]
     pub fn header(self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        HeaderValue::from_bytes(&self.text().0).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    }
+
+    fn text(self) -> Digits {
+        let digit = |at| b"0123456789abcdef"[(self.0 >> (60 - 4 * at)) as usize & 15];
+        Digits(std::array::from_fn(digit))
     }
 }
 
@@ -52,7 +70,7 @@ pub struct Record {
     /// Which quotas it counted against.
     pub family: Option<Family>,
     /// Its path with every id left out.
-    pub template: Option<String>,
+    pub template: Option<Arc<str>>,
     /// The skill that its token names.
     pub skill: Option<SkillId>,
     /// What the cache did.
@@ -111,11 +129,11 @@ impl Drop for Record {
         if self.log {
             let milliseconds = |span: std::time::Duration| (span.as_secs_f64() * 1e6).round() / 1e3;
             tracing::info!(
-                target: "alexa_gateway::request",
-                request_id = %self.id,
+                target: TARGET,
+                request_id = self.id.text().as_str(),
                 trace_id = self.trace_id,
-                method = %self.method,
-                template = self.template,
+                method = self.method.as_str(),
+                template = self.template.as_deref(),
                 region = self.region.map(Region::name),
                 family = self.family.map(Family::name),
                 skill = self.skill.as_ref().map(SkillId::as_str),

@@ -35,6 +35,8 @@ pub struct Evidence<'a> {
     pub path: &'a str,
     /// The request's query.
     pub query: Option<&'a str>,
+    /// Both as one, which is shared rather than copied where nothing of it changes.
+    pub target: Option<&'a PathAndQuery>,
 }
 
 /// What decided on the region, in the order in which it is asked.
@@ -92,10 +94,10 @@ impl Route {
     /// The path for logs: the rule's template, or the path with every segment
     /// left out that could be an id.
     #[must_use]
-    pub fn label(&self) -> String {
+    pub fn label(&self) -> Arc<str> {
         match &self.rule {
-            Some(rule) => rule.template.as_str().to_owned(),
-            None => path::redact(self.target.path()),
+            Some(rule) => rule.template.shared(),
+            None => path::redact(self.target.path()).into(),
         }
     }
 }
@@ -182,9 +184,16 @@ impl RouteTable {
             .rules
             .iter()
             .find(|rule| rule.template.matches(&canonical));
-        let target = match rule {
-            Some(_) => join_query(&canonical, evidence.query.map(path::canonical_query)),
-            None => join_query(path, evidence.query.map(Cow::Borrowed)),
+        let (path, query) = match rule {
+            Some(_) => (&*canonical, evidence.query.map(path::canonical_query)),
+            None => (path, evidence.query.map(Cow::Borrowed)),
+        };
+        let unchanged = evidence
+            .target
+            .filter(|asked| path == asked.path() && query.as_deref() == asked.query());
+        let target = match unchanged {
+            Some(asked) => Ok(asked.clone()),
+            None => join_query(path, query),
         };
         Ok(Route {
             region,
@@ -333,6 +342,7 @@ mod tests {
             audience: Some("https://api.amazonalexa.com"),
             path: "/fe/v2/x",
             query: None,
+            target: None,
         }
     }
 

@@ -329,7 +329,8 @@ async fn serve<H, F, B>(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.idle_timeout)
-        .max_buf_size(MAX_HEAD_BYTES);
+        .max_buf_size(MAX_HEAD_BYTES)
+        .writev(false);
     builder
         .http2()
         .timer(TokioTimer::new())

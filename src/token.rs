@@ -13,10 +13,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -74,7 +77,7 @@ impl BearerToken {
     /// The digest that stands for this token everywhere in the process.
     #[must_use]
     pub fn digest(&self, key: &DigestKey) -> TokenDigest {
-        TokenDigest(blake3::keyed_hash(&key.0, self.0.as_bytes()).into())
+        key.digest(self.0.as_bytes())
     }
 
     /// What the token says about itself, if it is a JWT.
@@ -93,7 +96,10 @@ impl fmt::Debug for BearerToken {
 }
 
 /// The key under which credentials and cache keys are hashed.
-pub struct DigestKey([u8; 32]);
+pub struct DigestKey {
+    credentials: LessSafeKey,
+    parts: [u8; 32],
+}
 
 impl DigestKey {
     /// Draws a key from the operating system.
@@ -101,14 +107,35 @@ impl DigestKey {
     /// # Errors
     /// The operating system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut key = [0; 32];
-        getrandom::fill(&mut key)?;
-        Ok(Self(key))
+        let (mut credentials, mut parts) = ([0; 32], [0; 32]);
+        getrandom::fill(&mut credentials)?;
+        getrandom::fill(&mut parts)?;
+        let credentials = UnboundKey::new(&AES_256_GCM, &credentials);
+        let credentials = LessSafeKey::new(credentials.expect("the key has the cipher's length"));
+        Ok(Self { credentials, parts })
+    }
+
+    /// The tag of AES-GCM, whose text is thrown away. It is a polynomial of the
+    /// bytes at a secret point, so that two credentials of up to 8 KiB, whoever
+    /// chose them, have one tag with a probability of at most 2⁻¹¹⁸ (NIST SP
+    /// 800-38D, McGrew and Viega 2004). That holds as long as no tag is shown to
+    /// anybody, which is also why one nonce will do: nothing but [`TokenDigest`]
+    /// holds one, and a key of the cache is a one-way hash of it.
+    fn digest(&self, credentials: &[u8]) -> TokenDigest {
+        let mut text = credentials.to_vec();
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag: Result<Tag, _> =
+            self.credentials
+                .seal_in_place_separate_tag(nonce, Aad::empty(), &mut text);
+        let tag = tag.expect("credentials are shorter than the cipher's limit of 64 GiB");
+        let mut digest = [0; 16];
+        digest.copy_from_slice(tag.as_ref());
+        TokenDigest(digest)
     }
 
     /// A hasher under this key.
     pub(crate) fn hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.0)
+        blake3::Hasher::new_keyed(&self.parts)
     }
 }
 
@@ -121,11 +148,11 @@ impl fmt::Debug for DigestKey {
 /// A keyed hash of one token: equal for equal tokens within one process, and of
 /// no use outside it. It is not printed either, for it would link log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenDigest([u8; 32]);
+pub struct TokenDigest([u8; 16]);
 
 impl TokenDigest {
     /// The bytes, for building keys.
-    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
@@ -178,6 +205,52 @@ impl fmt::Display for SkillId {
     }
 }
 
+/// How many tokens' hints are remembered; at most some 4 MB.
+const REMEMBERED: usize = 1 << 14;
+
+/// The hints of tokens that came lately, so that a token is decoded once and not at
+/// each of its requests. A token has one place, by its digest, and the next one with
+/// the same place takes it over: nothing to order, nothing to lock. What is found is
+/// the token's own, for all of the digest is compared.
+pub struct HintsMemo(Box<[ArcSwapOption<Remembered>]>);
+
+type Remembered = (TokenDigest, Arc<Hints>);
+
+impl HintsMemo {
+    /// Nothing remembered yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self((0..REMEMBERED).map(|_| ArcSwapOption::empty()).collect())
+    }
+
+    /// The hints of `token`, whose digest this is.
+    #[must_use]
+    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Arc<Hints> {
+        let [a, b, ..] = digest.0;
+        let place = &self.0[usize::from(u16::from_le_bytes([a, b])) % REMEMBERED];
+        match &*place.load() {
+            Some(remembered) if remembered.0 == *digest => Arc::clone(&remembered.1),
+            _ => {
+                let hints = Arc::new(token.hints());
+                place.store(Some(Arc::new((*digest, Arc::clone(&hints)))));
+                hints
+            }
+        }
+    }
+}
+
+impl Default for HintsMemo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for HintsMemo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HintsMemo(..)")
+    }
+}
+
 /// The part of the claims that the gateway looks at, each still to be read: one
 /// that is odd must not take the others with it.
 #[derive(Deserialize)]
@@ -219,11 +292,12 @@ fn secret_of(authorization: &[u8]) -> Option<&[u8]> {
 }
 
 fn claims_of(secret: &[u8]) -> Option<Hints> {
-    let mut parts = secret.split(|&b| b == b'.');
-    let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+    let mut dots = memchr::memchr_iter(b'.', secret);
+    let (first, second) = (dots.next()?, dots.next()?);
+    if dots.next().is_some() {
         return None;
     }
+    let payload = &secret[first + 1..second];
     let json = URL_SAFE_NO_PAD.decode(payload).ok()?;
     let claims: Claims<'_> = serde_json::from_slice(&json).ok()?;
     Some(Hints {
@@ -248,6 +322,22 @@ mod tests {
         BearerToken::take(&mut headers(&format!("Bearer e30.{payload}.c2ln")))
             .unwrap()
             .unwrap()
+    }
+
+    #[test]
+    fn remembered_hints_are_those_of_the_token_itself() {
+        let (key, memo) = (DigestKey::random().unwrap(), HintsMemo::new());
+        let count = 2 * REMEMBERED as u64;
+        // More than there are places for, so that tokens take over each other's.
+        for _ in 0..2 {
+            for exp in 0..count {
+                let token = jwt(&format!(r#"{{"exp":{exp}}}"#));
+                for _ in 0..2 {
+                    let hints = memo.hints(&token, &token.digest(&key));
+                    assert_eq!(hints.expires_at, Some(exp));
+                }
+            }
+        }
     }
 
     #[test]

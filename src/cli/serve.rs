@@ -4,25 +4,21 @@
 //! finished, and the exit code is 0. A second one ends it at once. SIGHUP or a
 //! changed file reloads the configuration.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::admin::State;
 use crate::config::Config;
-use crate::config::file::{Log, LogFormat};
 use crate::config::layers::Problem;
 use crate::config::reload::Origins;
 use crate::gateway::Gateway;
 use crate::server::Server;
 
-use super::BAD_CONFIGURATION;
+use super::{BAD_CONFIGURATION, log};
 
 /// Serve skills.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -52,7 +48,8 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Res
             return Ok(ExitCode::from(BAD_CONFIGURATION));
         }
     };
-    start_log(&config.file.log);
+    // Dropped last: what is logged while the runtime ends is written as well.
+    let _log = log::start(&config.file.log).context("starting the log")?;
     super::runtime()?.block_on(serve(config, origins))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -123,22 +120,4 @@ fn warn_of_clear_text(config: &Config) {
             tracing::warn!(%upstream, "tokens go to this upstream in the clear; use https");
         }
     }
-}
-
-fn start_log(log: &Log) {
-    // The level was checked with the rest of the configuration.
-    let filter: Targets = log.level.parse().unwrap_or_default();
-    // These print heads as they parse them, and with them ids and tokens.
-    let filter =
-        filter.with_targets(["h2", "hyper", "hyper_util"].map(|name| (name, LevelFilter::WARN)));
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer();
-    let started = match log.format {
-        LogFormat::Pretty => registry
-            .with(layer.with_ansi(std::io::stdout().is_terminal()))
-            .try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
-    };
-    // Only a second subscriber in one process could fail, and then the first logs.
-    started.ok();
 }

@@ -351,7 +351,9 @@ impl Queue {
         if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
             self.forget_idle(now);
         }
-        let is_any = key.as_ref().is_some_and(|key| !self.config.skills.contains_key(key));
+        let is_any = key
+            .as_ref()
+            .is_some_and(|key| !self.config.skills.contains_key(key));
         if is_any && self.tenants.len() >= self.limits.max_skills {
             return self.tenant(None, now);
         }

@@ -255,7 +255,10 @@ async fn long_after_a_reload_a_new_skill_has_its_burst() {
     let _other = admit(&limits, &skill(1), MS).await.unwrap();
     let before = Instant::now();
     let refusal = admit(&limits, &skill(1), 500 * MS).await.unwrap_err();
-    assert_eq!((refusal.wait, before.elapsed()), (10_000 * MS, Duration::ZERO));
+    assert_eq!(
+        (refusal.wait, before.elapsed()),
+        (10_000 * MS, Duration::ZERO)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a request target is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,20 @@ pub fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
         return Err(BadPath::LeadingDoubleSlash);
     }
     let path = decode_unreserved(path)?;
-    if path.contains('\\') || path.contains("%2F") || path.contains("%5C") {
-        return Err(BadPath::EncodedSlash);
+    let bytes = path.as_bytes();
+    let is_escape = |at: usize, digits: &[u8]| bytes[at + 1..].starts_with(digits);
+    // What could be wrong begins with one of these, and most paths have none: one
+    // look at each byte.
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\\' => return Err(BadPath::EncodedSlash),
+            b'%' if is_escape(at, b"2F") || is_escape(at, b"5C") => {
+                return Err(BadPath::EncodedSlash);
+            }
+            _ => {}
+        }
     }
-    if path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(BadPath::DotSegment);
     }
     Ok(path)
@@ -146,7 +157,11 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// A path in which a segment `{name}` stands for any one non-empty segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathTemplate(String);
+pub struct PathTemplate {
+    text: Arc<str>,
+    /// The text before the first placeholder, which is all of it for most.
+    literal_bytes: usize,
+}
 
 impl PathTemplate {
     /// Reads a template such as `/v2/devices/{deviceId}/settings/System.timeZone`.
@@ -166,19 +181,33 @@ impl PathTemplate {
                 ));
             }
         }
-        Ok(Self(canonical.into_owned()))
+        Ok(Self {
+            literal_bytes: canonical.find('{').unwrap_or(canonical.len()),
+            text: canonical.into(),
+        })
     }
 
     /// The template as written; safe to log, for it holds no ids.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.text)
     }
 
     /// Whether the canonical path `path` is an instance of this template.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let (mut ours, mut theirs) = (self.0.split('/'), path.split('/'));
+        let (literal, rest) = self.text.split_at(self.literal_bytes);
+        let Some(path) = path.strip_prefix(literal) else {
+            return false;
+        };
+        // A placeholder follows a slash, so both go on with a whole segment.
+        let (mut ours, mut theirs) = (rest.split('/'), path.split('/'));
         loop {
             match (ours.next(), theirs.next()) {
                 (None, None) => return true,

@@ -268,8 +268,7 @@ mod tests {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let out = Arc::clone(&sink);
         let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
+            .event_format(crate::cli::log::Json)
             .with_writer(move || Sink(Arc::clone(&out)));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
         let written = sink.lock().unwrap();
@@ -301,13 +300,13 @@ mod tests {
             let mut record = Record::start(Method::GET, &headers, true, Arc::clone(&metrics));
             record.region = Some(Region::Eu);
             record.skill = SkillId::parse("amzn1.ask.skill.one");
-            record.template = Some("/v1/devices/{deviceId}/settings/address".to_owned());
+            record.template = Some("/v1/devices/{deviceId}/settings/address".into());
             record.cache = Some(CacheStatus::forwarded(Forward::Request));
             record.finish(StatusCode::OK);
             tracing::info!(reason = "SIGTERM", "stopping");
             let mut record = Record::start(Method::POST, &HeaderMap::new(), true, metrics);
             record.region = Some(Region::Na);
-            record.template = Some("/v1/directives".to_owned());
+            record.template = Some("/v1/directives".into());
             record.finish(StatusCode::NO_CONTENT);
         });
         let read = read(log.as_slice()).unwrap();

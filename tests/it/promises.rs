@@ -32,6 +32,7 @@ fn skills(rates: &[f64], region: impl Fn(usize) -> Region, length: Duration) -> 
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the seed of what failed is to be seen")]
 fn play(load_of: &Load, alexa: Alexa, config: &str, seed: u64) -> Report {
     println!("seed {seed:#x}");
     let scenario = Scenario {
