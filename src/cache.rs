@@ -96,14 +96,11 @@ impl Cache {
     #[must_use]
     pub fn lookup(&self, key: &CacheKey, request: &RequestDirectives) -> Option<Found> {
         let entry = self.entries.get(key)?;
-        if entry
-            .expires_at
-            .is_some_and(|expires_at| unix_seconds() >= expires_at.get())
-        {
+        if entry.has_expired(unix_seconds()) {
             self.entries.invalidate(key);
             return None;
         }
-        let good_for = policy::judge(&entry.lifetime, entry.resident(Instant::now()), request);
+        let good_for = policy::judge(&entry.lifetime(), entry.resident(Instant::now()), request);
         (good_for != Use::Expired).then_some(Found { entry, good_for })
     }
 
@@ -118,7 +115,7 @@ impl Cache {
         if self.clock == Clock::Tokio {
             let now = Instant::now();
             for (key, entry) in &self.entries {
-                if entry.resident(now) >= entry.lifetime.retained() {
+                if entry.resident(now) >= entry.lifetime().retained() {
                     self.entries.invalidate(&*key);
                 }
             }
@@ -176,7 +173,7 @@ impl moka::Expiry<CacheKey, Arc<Entry>> for Retention {
         entry: &Arc<Entry>,
         _now: std::time::Instant,
     ) -> Option<Duration> {
-        (self.0 == Clock::Moka).then(|| entry.lifetime.retained())
+        (self.0 == Clock::Moka).then(|| entry.lifetime().retained())
     }
 
     fn expire_after_update(
@@ -220,17 +217,14 @@ mod tests {
 
     fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
         let body = vec![b'x'; body_bytes];
-        Arc::new(Entry {
-            answer: Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Names::default()),
-            stored_at: Instant::now(),
-            lifetime: Lifetime {
-                initial_age: Duration::ZERO,
-                fresh: 10 * SECOND,
-                while_revalidate: 10 * SECOND,
-                if_error: 30 * SECOND,
-            },
-            expires_at: Entry::expiry(expires_at),
-        })
+        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Names::default());
+        let lifetime = Lifetime {
+            initial_age: Duration::ZERO,
+            fresh: 10 * SECOND,
+            while_revalidate: 10 * SECOND,
+            if_error: 30 * SECOND,
+        };
+        Arc::new(Entry::new(answer, lifetime, expires_at))
     }
 
     #[tokio::test(start_paused = true)]

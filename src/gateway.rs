@@ -594,9 +594,10 @@ fn call(ask: &Ask, uri: Uri, mut headers: HeaderMap) -> Call {
 fn hit(entry: &Entry, record: &mut Record) -> Response<Body> {
     let now = Instant::now();
     let resident = entry.resident(now);
-    record.cache = Some(match entry.lifetime.fresh.checked_sub(resident) {
+    let fresh = entry.lifetime().fresh;
+    record.cache = Some(match fresh.checked_sub(resident) {
         Some(left) => CacheStatus::Hit(left),
-        None => CacheStatus::HitStale(resident - entry.lifetime.fresh),
+        None => CacheStatus::HitStale(resident - fresh),
     });
     let mut response = entry.answer.to_response();
     response

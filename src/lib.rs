@@ -18,7 +18,7 @@
 //! | [`cache`] | stored answers: [`cache::key`] and [`cache::policy`] are pure |
 //! | [`coalesce`] | flights: one fetch per key, any number of waiters |
 //! | [`limits`] | quotas, permits, the queue: kept strictly, shared fairly, learned |
-//! | [`upstream`] | the attempt loop; [`upstream::client`] dials, [`upstream::retry`] judges (pure), [`upstream::breaker`] leaves a failing region alone |
+//! | [`upstream`] | the attempt loop; [`upstream::client`] dials, its `pool` keeps connections, [`upstream::retry`] judges (pure), [`upstream::breaker`] leaves a failing region alone |
 //! | [`answer`], [`body`] | whole answers; bodies, whole and streamed |
 //! | [`error`] | every way to say no, and the only table of statuses |
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |

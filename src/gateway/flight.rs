@@ -132,16 +132,8 @@ impl Flight {
         let answer = Answer::new(parts.status, parts.headers, &body, cache.names());
         let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
         if let Some(lifetime) = lifetime {
-            let (answer, stored_at) = (answer.clone(), Instant::now());
-            cache.store(
-                key,
-                Arc::new(Entry {
-                    answer,
-                    stored_at,
-                    lifetime,
-                    expires_at: Entry::expiry(expires_at),
-                }),
-            );
+            let entry = Entry::new(answer.clone(), lifetime, expires_at);
+            cache.store(key, Arc::new(entry));
         }
         (answer, lifetime.map(|lifetime| lifetime.fresh))
     }
