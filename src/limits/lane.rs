@@ -312,11 +312,17 @@ mod tests {
     fn the_line_for_the_file_is_one_that_the_file_may_hold() {
         let read = |skill, rate| {
             let sources = Sources {
-                file: Some(("g.toml", &format!("[limits.profile]\n{}", line(skill, rate)))),
+                file: Some((
+                    "g.toml",
+                    &format!("[limits.profile]\n{}", line(skill, rate)),
+                )),
                 environment: &[],
             };
             let limits = Config::load(&sources).unwrap().limits.profile;
-            let own = limits.skills.first_key_value().and_then(|(_, own)| own.quota);
+            let own = limits
+                .skills
+                .first_key_value()
+                .and_then(|(_, own)| own.quota);
             own.or(limits.skill).unwrap().to_string()
         };
         let skill = Some("amzn1.ask.skill.a");

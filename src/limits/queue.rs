@@ -351,7 +351,9 @@ impl Queue {
         if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
             self.forget_idle(now);
         }
-        let is_any = key.as_ref().is_some_and(|key| !self.config.skills.contains_key(key));
+        let is_any = key
+            .as_ref()
+            .is_some_and(|key| !self.config.skills.contains_key(key));
         if is_any && self.tenants.len() >= self.limits.max_skills {
             return self.tenant(None, now);
         }
@@ -533,8 +535,8 @@ impl Queue {
     ) -> (Instant, Scope) {
         let (own, round_trip) = (&self.tenants[tenant], self.round_trip.mean());
         let ahead = own.waiting.ahead(entry);
-        let configured = own.configured.expected(now, ahead, round_trip);
-        let learned = own.learned.expected(now, ahead, round_trip);
+        let configured = own.configured.expected(now, ahead, 0, round_trip);
+        let learned = own.learned.expected(now, ahead, 0, round_trip);
         let paused = own.belief.paused_until(now).unwrap_or(now);
         let skill = configured.max(learned).max(paused);
         let Some(quota) = self.region.quota() else {
@@ -542,7 +544,8 @@ impl Queue {
         };
         let most = most_until(&quota, until - now);
         let ahead = ahead + self.others_ahead(tenant, ahead, most);
-        let region = self.region.expected(now, ahead, round_trip);
+        let kept = self.shares.kept_from(&own.stake);
+        let region = self.region.expected(now, ahead, kept, round_trip);
         match region > skill {
             true => (region, Scope::Region),
             false => (skill, Scope::Skill),
