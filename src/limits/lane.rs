@@ -309,6 +309,17 @@ mod tests {
     use crate::config::layers::Sources;
 
     #[test]
+    fn a_request_may_outlive_its_tenant() {
+        let limits = QueueLimits {
+            max_queue: 1,
+            max_skills: 1,
+        };
+        let queue = Queue::new(FamilyLimits::default(), limits);
+        let refusal = queue.refusal(0, Entry::New, Instant::now());
+        assert_eq!(refusal.wait, Duration::ZERO);
+    }
+
+    #[test]
     fn the_line_for_the_file_is_one_that_the_file_may_hold() {
         let read = |skill, rate| {
             let sources = Sources {

@@ -200,8 +200,15 @@ impl Queue {
         }
     }
 
-    /// Refuses a request of a tenant whose turn came too late.
+    /// Refuses a request of a tenant whose turn came too late. Between its deadline
+    /// and this, the request may have been taken out and its tenant forgotten.
     pub(super) fn refusal(&self, tenant: usize, entry: Entry, now: Instant) -> Refusal {
+        if !self.tenants.contains(tenant) {
+            return Refusal {
+                wait: Duration::ZERO,
+                scope: Scope::Skill,
+            };
+        }
         let (at, scope) = self.expected(tenant, entry, now, now + FURTHEST);
         Refusal {
             wait: at - now,
