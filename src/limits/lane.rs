@@ -2,8 +2,9 @@
 //!
 //! A request gets a [`Permit`] at once, or a place in the [`Queue`], or a refusal
 //! at once if it is not expected to get through before its deadline. One that
-//! leaves gives up its place. The lock is short, never held across an await, and
-//! released before anyone is told.
+//! leaves gives up its place. The lock is short and never held across an await;
+//! grants and refusals are put into their channels under it, but no permit is ever
+//! dropped under it, for that takes it again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
