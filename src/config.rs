@@ -214,7 +214,7 @@ mod tests {
         let problems = load(
             "[limits.profile.skills.me]\nweight = 0\nfloor = 5\n\
              [limits.profile.skills.'amzn1.ask.skill.a']\nweight = 'x'\nwait = 1\n\
-             [limits.passthrough]\nregion = { requests = 5, per = '1s', burst = 6 }\n\
+             [limits.passthrough]\nregion = { requests = 6, per = '1s', burst = 7 }\n\
              [limits.passthrough.skills.'amzn1.ask.skill.a']\nfloor = 3\n\
              [limits.passthrough.skills.'amzn1.ask.skill.b']\nfloor = 3\n",
         )

@@ -156,9 +156,9 @@ impl Check {
                     "a floor is a part of the region's quota, and there is none",
                 ),
                 Some(_) => self.ensure(
-                    floors <= of_region,
+                    floors < of_region || own.floor == 0,
                     &floor,
-                    "all floors together are more than the region's quota",
+                    "all floors together leave nothing of the region's quota to others",
                 ),
             }
             let quota = self.quota(&format!("{path}.quota"), own.quota);

@@ -148,7 +148,8 @@ impl Belief {
         let quota = quota(level.rate);
         // A try goes in single file: the fewer are on their way when it fails, the
         // fewer are refused.
-        Some(match level.step > 0.0 {
+        // A try that a configured quota caps is none.
+        Some(match level.step > 0.0 && level.rate > level.safe {
             true => Quota {
                 burst: Some(NonZeroU32::MIN),
                 ..quota
@@ -535,6 +536,7 @@ mod tests {
             belief.counted(now, now, true, Some(22.0));
         }
         assert_eq!(rate(&belief), 22.0);
+        assert_eq!(belief.quota(), Some(quota(22.0)), "it is no try any more");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! are open. Without a quota a gate is always open and remembers only how many
 //! requests are on their way.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -132,10 +133,21 @@ impl<O: Copy> Gate<O> {
     }
 
     /// When the request that has `ahead` others before it may be expected to pass,
-    /// if answers take `round_trip`.
-    pub(super) fn expected(&self, now: Instant, ahead: usize, round_trip: Duration) -> Instant {
-        let Some(quota) = &self.quota else { return now };
-        let slot = self.window.expected(quota, now, ahead, round_trip);
+    /// if answers take `round_trip` and `kept` slots are for others only.
+    pub(super) fn expected(
+        &self,
+        now: Instant,
+        ahead: usize,
+        kept: usize,
+        round_trip: Duration,
+    ) -> Instant {
+        let Some(mut quota) = self.quota else {
+            return now;
+        };
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        let rest = quota.requests.get().saturating_sub(kept);
+        quota.requests = NonZeroU32::new(rest).unwrap_or(NonZeroU32::MIN);
+        let slot = self.window.expected(&quota, now, ahead, round_trip);
         let pace = self.pace.as_ref();
         pace.map_or(slot, |pace| pace.expected(now, ahead).max(slot))
     }

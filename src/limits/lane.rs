@@ -2,8 +2,9 @@
 //!
 //! A request gets a [`Permit`] at once, or a place in the [`Queue`], or a refusal
 //! at once if it is not expected to get through before its deadline. One that
-//! leaves gives up its place. The lock is short, never held across an await, and
-//! released before anyone is told.
+//! leaves gives up its place. The lock is short and never held across an await;
+//! grants and refusals are put into their channels under it, but no permit is ever
+//! dropped under it, for that takes it again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -307,6 +308,17 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::layers::Sources;
+
+    #[test]
+    fn a_request_may_outlive_its_tenant() {
+        let limits = QueueLimits {
+            max_queue: 1,
+            max_skills: 1,
+        };
+        let queue = Queue::new(FamilyLimits::default(), limits);
+        let refusal = queue.refusal(0, Entry::New, Instant::now());
+        assert_eq!(refusal.wait, Duration::ZERO);
+    }
 
     #[test]
     fn the_line_for_the_file_is_one_that_the_file_may_hold() {

@@ -200,8 +200,15 @@ impl Queue {
         }
     }
 
-    /// Refuses a request of a tenant whose turn came too late.
+    /// Refuses a request of a tenant whose turn came too late. Between its deadline
+    /// and this, the request may have been taken out and its tenant forgotten.
     pub(super) fn refusal(&self, tenant: usize, entry: Entry, now: Instant) -> Refusal {
+        if !self.tenants.contains(tenant) {
+            return Refusal {
+                wait: Duration::ZERO,
+                scope: Scope::Skill,
+            };
+        }
         let (at, scope) = self.expected(tenant, entry, now, now + FURTHEST);
         Refusal {
             wait: at - now,
@@ -535,8 +542,8 @@ impl Queue {
     ) -> (Instant, Scope) {
         let (own, round_trip) = (&self.tenants[tenant], self.round_trip.mean());
         let ahead = own.waiting.ahead(entry);
-        let configured = own.configured.expected(now, ahead, round_trip);
-        let learned = own.learned.expected(now, ahead, round_trip);
+        let configured = own.configured.expected(now, ahead, 0, round_trip);
+        let learned = own.learned.expected(now, ahead, 0, round_trip);
         let paused = own.belief.paused_until(now).unwrap_or(now);
         let skill = configured.max(learned).max(paused);
         let Some(quota) = self.region.quota() else {
@@ -544,7 +551,8 @@ impl Queue {
         };
         let most = most_until(&quota, until - now);
         let ahead = ahead + self.others_ahead(tenant, ahead, most);
-        let region = self.region.expected(now, ahead, round_trip);
+        let kept = self.shares.kept_from(&own.stake);
+        let region = self.region.expected(now, ahead, kept, round_trip);
         match region > skill {
             true => (region, Scope::Region),
             false => (skill, Scope::Skill),

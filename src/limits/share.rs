@@ -117,12 +117,20 @@ impl Shares {
         if stake.used < stake.floor {
             return free > 0;
         }
-        let kept = self.floors.saturating_sub(self.floors_used);
+        let kept = self.kept_from(stake);
         let (used, share) = (stake.used as usize, self.share(stake, slots));
         // Whoever is just over its share leaves a little, whoever is far over it
         // all of the headroom: small bursts are not noise.
         let over = used.saturating_sub(share) as f64 / used.max(1) as f64;
         free as f64 > kept as f64 + self.headroom * slots as f64 * over
+    }
+
+    /// How many free slots are kept from a skill for the floors of others.
+    pub(super) fn kept_from(&self, stake: &Stake) -> usize {
+        match stake.used < stake.floor {
+            true => 0,
+            false => self.floors.saturating_sub(self.floors_used),
+        }
     }
 
     /// A skill that is within its share has to wait behind one that is not.

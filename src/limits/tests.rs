@@ -320,3 +320,25 @@ async fn invented_skills_cannot_take_a_configured_ones_quota() {
         held.push(admit(&limits, &skill(999), MS).await.unwrap());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_a_floor_is_not_promised_to_others() {
+    let mut config = config(quota(10, 1000 * MS), None);
+    let own = SkillLimits {
+        quota: None,
+        weight: 1,
+        floor: 9,
+    };
+    config.profile.skills = Arc::new([(skill(1), own)].into());
+    let limits = Limits::new(&config);
+    call(admit(&limits, &skill(2), MS).await.unwrap(), MS, 1).await;
+    let before = Instant::now();
+    let refusal = admit(&limits, &skill(2), 500 * MS).await.unwrap_err();
+    assert_eq!(
+        (refusal.wait, before.elapsed()),
+        (1000 * MS, Duration::ZERO)
+    );
+    let permit = admit(&limits, &skill(2), 1500 * MS).await.unwrap();
+    assert_eq!(permit.waited(), 1000 * MS);
+    assert!(admit(&limits, &skill(1), MS).await.is_ok());
+}
