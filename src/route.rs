@@ -242,6 +242,10 @@ impl RouteTable {
 
     /// The region that an endpoint URL such as `https://api.eu.amazonalexa.com` names.
     fn region_of_url(&self, url: &str) -> Option<Region> {
+        // As it mostly is.
+        if let Some(region) = Region::ALL.into_iter().find(|r| r.endpoint() == url) {
+            return Some(region);
+        }
         let (scheme, rest) = url.trim().split_once("://")?;
         let is_http = ["https", "http"]
             .iter()

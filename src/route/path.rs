@@ -51,18 +51,14 @@ pub fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
     let path = decode_unreserved(path)?;
     let bytes = path.as_bytes();
     let is_escape = |at: usize, digits: &[u8]| bytes[at + 1..].starts_with(digits);
-    // What could be wrong begins with one of these, and most paths have none: one
-    // look at each byte.
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'\\' => return Err(BadPath::EncodedSlash),
-            b'%' if is_escape(at, b"2F") || is_escape(at, b"5C") => {
-                return Err(BadPath::EncodedSlash);
-            }
-            _ => {}
+    for at in memchr::memchr2_iter(b'\\', b'%', bytes) {
+        if bytes[at] == b'\\' || is_escape(at, b"2F") || is_escape(at, b"5C") {
+            return Err(BadPath::EncodedSlash);
         }
     }
-    if path.contains("/.") && path.split('/').any(|segment| matches!(segment, "." | "..")) {
+    let mut dots = memchr::memchr_iter(b'.', bytes);
+    let begins_segment = |at: usize| at > 0 && bytes[at - 1] == b'/';
+    if dots.any(begins_segment) && path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(BadPath::DotSegment);
     }
     Ok(path)
@@ -126,7 +122,7 @@ const API_WORDS: [&str; 34] = [
 ];
 
 fn decode_unreserved(text: &str) -> Result<Cow<'_, str>, BadPath> {
-    if !text.contains('%') {
+    if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Ok(Cow::Borrowed(text));
     }
     let mut out = String::with_capacity(text.len());
@@ -202,6 +198,9 @@ impl PathTemplate {
     /// Whether the canonical path `path` is an instance of this template.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
+        if self.literal_bytes == self.text.len() {
+            return *path == *self.text;
+        }
         let (literal, rest) = self.text.split_at(self.literal_bytes);
         let Some(path) = path.strip_prefix(literal) else {
             return false;

@@ -37,10 +37,16 @@ impl Region {
     /// The host that Alexa serves the region's APIs from.
     #[must_use]
     pub fn host(self) -> &'static str {
+        &self.endpoint()["https://".len()..]
+    }
+
+    /// The same as a URL, as skills and tokens name it.
+    #[must_use]
+    pub fn endpoint(self) -> &'static str {
         match self {
-            Self::Na => "api.amazonalexa.com",
-            Self::Eu => "api.eu.amazonalexa.com",
-            Self::Fe => "api.fe.amazonalexa.com",
+            Self::Na => "https://api.amazonalexa.com",
+            Self::Eu => "https://api.eu.amazonalexa.com",
+            Self::Fe => "https://api.fe.amazonalexa.com",
         }
     }
 
