@@ -563,7 +563,7 @@ fn route(
     let evidence = Evidence {
         api_endpoint: caller.api_endpoint.as_deref(),
         absolute_form: caller.absolute_form.as_deref(),
-        host: caller.host.as_deref(),
+        host: caller.host.as_ref().and_then(|host| host.to_str().ok()),
         listener,
         audience: hints.audience.as_deref(),
         path: parts.uri.path(),

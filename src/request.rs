@@ -32,8 +32,19 @@ pub const TIMEOUT_MS: HeaderName = HeaderName::from_static("alexa-gateway-timeou
 /// Names the request in the log; set on every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("alexa-gateway-request-id");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// The headers that are for one connection only, whether `Connection` names them or
+/// not (RFC 9110 §7.6.1, RFC 9112 §6.1 and §C.2.2).
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    EXPECT,
+];
 
 /// What a request says to the gateway.
 #[derive(Debug)]
@@ -44,8 +55,8 @@ pub struct Caller {
     pub api_endpoint: Option<String>,
     /// The value of [`TIMEOUT_MS`].
     pub timeout: Option<Duration>,
-    /// The `Host`, or HTTP/2's `:authority`.
-    pub host: Option<String>,
+    /// The `Host`, or HTTP/2's `:authority`; in visible ASCII.
+    pub host: Option<HeaderValue>,
     /// The authority of an absolute-form target, which only HTTP/1 has.
     pub absolute_form: Option<String>,
 }
@@ -60,36 +71,50 @@ impl Caller {
         if parts.method == Method::CONNECT {
             return Err(bad("method CONNECT: this is a gateway, not a tunnel"));
         }
+        let found = Found::look(&parts.headers);
         // RFC 9112 §3.2: a request with no Host, or several, has no one target.
-        let hosts = parts.headers.get_all(HOST).iter().count();
-        if hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11) {
+        if found.hosts > 1 || (found.hosts == 0 && parts.version == Version::HTTP_11) {
             return Err(bad("an HTTP/1.1 request has exactly one Host header"));
         }
-        refuse_unknown_coding(&parts.headers)?;
+        if found.unknown_coding {
+            // RFC 9112 §6.1: a coding that is not understood cannot be relayed, for the
+            // header that names it is for one hop.
+            let message = "a Transfer-Encoding other than chunked";
+            return Err(Error::new(Kind::NotImplemented, message));
+        }
         count_forwards(parts)?;
         let token = BearerToken::take(&mut parts.headers).map_err(|error| match error {
             TokenError::Repeated => bad("more than one Authorization header"),
             TokenError::TooLong => bad("an Authorization header of more than 8192 bytes"),
         })?;
-        let authority = parts.uri.authority().map(ToString::to_string);
-        let host =
-            text_of(parts.headers.remove(HOST)).map_err(|()| bad("an unreadable Host header"))?;
-        let (absolute_form, host) = match parts.version {
-            Version::HTTP_2 => (None, authority.or(host)),
-            _ => (authority, host),
-        };
-        if host.as_deref().is_some_and(|host| !is_authority(host)) {
-            return Err(bad("the Host header is not a host and an optional port"));
+        let mut host = parts.headers.remove(HOST);
+        let mut absolute_form = None;
+        if let Some(authority) = parts.uri.authority() {
+            match parts.version {
+                Version::HTTP_2 => host = HeaderValue::from_str(authority.as_str()).ok(),
+                _ => absolute_form = Some(authority.to_string()),
+            }
         }
-        let api_endpoint = text_of(take_one(&mut parts.headers, &API_ENDPOINT)?).map_err(|()| {
-            Error::new(Kind::Misdirected, "an unreadable Alexa-Api-Endpoint header")
-        })?;
-        let timeout = match text_of(take_one(&mut parts.headers, &TIMEOUT_MS)?) {
-            Ok(None) => None,
-            Ok(Some(text)) => Some(milliseconds(&text)?),
-            Err(()) => return Err(bad(BAD_TIMEOUT)),
-        };
-        strip_hop_by_hop(&mut parts.headers);
+        if let Some(host) = &host {
+            let text = host.to_str();
+            if !is_authority(text.map_err(|_| bad("an unreadable Host header"))?) {
+                return Err(bad("the Host header is not a host and an optional port"));
+            }
+        }
+        let (mut api_endpoint, mut timeout) = (None, None);
+        if found.own {
+            let value = take_one(&mut parts.headers, &API_ENDPOINT)?;
+            api_endpoint = text_of(value).map_err(|()| {
+                let message = "an unreadable Alexa-Api-Endpoint header";
+                Error::new(Kind::Misdirected, message)
+            })?;
+            let value = take_one(&mut parts.headers, &TIMEOUT_MS)?;
+            let text = text_of(value).map_err(|()| bad(BAD_TIMEOUT))?;
+            timeout = text.map(|text| milliseconds(&text)).transpose()?;
+        }
+        if found.hop_by_hop {
+            strip_hop_by_hop(&mut parts.headers);
+        }
         Ok(Self {
             token,
             api_endpoint,
@@ -100,29 +125,43 @@ impl Caller {
     }
 }
 
+/// What one look at the headers finds, so that only what is there is taken out: most
+/// requests have a host, a token, and nothing else of it.
+#[derive(Default)]
+struct Found {
+    hosts: usize,
+    /// One that is for the gateway: [`API_ENDPOINT`], [`TIMEOUT_MS`].
+    own: bool,
+    /// One of [`HOP_BY_HOP`].
+    hop_by_hop: bool,
+    unknown_coding: bool,
+}
+
+impl Found {
+    fn look(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            if name == HOST {
+                found.hosts += 1;
+            } else if name == API_ENDPOINT || name == TIMEOUT_MS {
+                found.own = true;
+            } else if HOP_BY_HOP.contains(name) {
+                found.hop_by_hop = true;
+                let coding = value.as_bytes().trim_ascii();
+                found.unknown_coding |=
+                    name == TRANSFER_ENCODING && !coding.eq_ignore_ascii_case(b"chunked");
+            }
+        }
+        found
+    }
+}
+
 /// A host and an optional port (RFC 9110 §4.2.3); the empty one is allowed where
 /// the target has no authority (RFC 9112 §3.2).
 fn is_authority(host: &str) -> bool {
-    host.is_empty() || (!host.contains('@') && host.parse::<Authority>().is_ok())
-}
-
-/// RFC 9112 §6.1: a coding that is not understood cannot be relayed, for the
-/// header that names it is for one hop.
-fn refuse_unknown_coding(headers: &HeaderMap) -> Result<(), Error> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-    };
-    match codings.all(chunked) {
-        true => Ok(()),
-        false => Err(Error::new(
-            Kind::NotImplemented,
-            "a Transfer-Encoding other than chunked",
-        )),
-    }
+    // Most are a plain name, which needs no parser.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    host.bytes().all(is_plain) || (!host.contains('@') && host.parse::<Authority>().is_ok())
 }
 
 /// RFC 9110 §7.6.2: `Max-Forwards` counts down on TRACE and OPTIONS, and at zero
@@ -175,7 +214,7 @@ fn text_of(value: Option<HeaderValue>) -> Result<Option<String>, ()> {
 }
 
 /// Removes the headers that are for one connection only (RFC 9110 §7.6.1): those
-/// that `Connection` names, and those that always are.
+/// that `Connection` names, and [`HOP_BY_HOP`].
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -191,17 +230,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        EXPECT,
-    ] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
