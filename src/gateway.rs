@@ -67,7 +67,7 @@ struct Ask {
     parts: Parts,
     route: Route,
     credentials: Option<Credentials>,
-    hints: Arc<Hints>,
+    hints: Hints,
     /// When its caller wants to have an answer.
     deadline: Instant,
     /// The same, if the caller said so.
@@ -251,7 +251,7 @@ impl Gateway {
         });
         let hints = match &credentials {
             Some(Credentials { token, digest }) => self.hints.hints(token, digest),
-            None => Arc::default(),
+            None => Hints::default(),
         };
         record.skill.clone_from(&hints.skill);
         let route = route(config, &caller, &hints, &parts, listener)?;

@@ -10,18 +10,21 @@
 //! (`Atza|...`) is normal and has no hints.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
+use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, Tag, UnboundKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::route::Region;
 
 /// The largest credential that is accepted; real tokens have about 1,850 bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -77,7 +80,7 @@ impl BearerToken {
     /// The digest that stands for this token everywhere in the process.
     #[must_use]
     pub fn digest(&self, key: &DigestKey) -> TokenDigest {
-        key.digest(self.0.as_bytes())
+        TokenDigest(key.tag(|text| text.extend_from_slice(self.0.as_bytes())))
     }
 
     /// What the token says about itself, if it is a JWT.
@@ -95,11 +98,8 @@ impl fmt::Debug for BearerToken {
     }
 }
 
-/// The key under which credentials and cache keys are hashed.
-pub struct DigestKey {
-    credentials: LessSafeKey,
-    parts: [u8; 32],
-}
+/// The key under which credentials and requests are hashed.
+pub struct DigestKey(LessSafeKey);
 
 impl DigestKey {
     /// Draws a key from the operating system.
@@ -107,36 +107,36 @@ impl DigestKey {
     /// # Errors
     /// The operating system has no randomness to give.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let (mut credentials, mut parts) = ([0; 32], [0; 32]);
-        getrandom::fill(&mut credentials)?;
-        getrandom::fill(&mut parts)?;
-        let credentials = UnboundKey::new(&AES_256_GCM, &credentials);
-        let credentials = LessSafeKey::new(credentials.expect("the key has the cipher's length"));
-        Ok(Self { credentials, parts })
+        let mut key = [0; 16];
+        getrandom::fill(&mut key)?;
+        let key = UnboundKey::new(&AES_128_GCM, &key);
+        let key = LessSafeKey::new(key.expect("the key has the cipher's length"));
+        Ok(Self(key))
     }
 
-    /// The tag of AES-GCM, whose text is thrown away. It is a polynomial of the
-    /// bytes at a secret point, so that two credentials of up to 8 KiB, whoever
-    /// chose them, have one tag with a probability of at most 2⁻¹¹⁸ (NIST SP
-    /// 800-38D, McGrew and Viega 2004). That holds as long as no tag is shown to
-    /// anybody, which is also why one nonce will do: nothing but [`TokenDigest`]
-    /// holds one, and a key of the cache is a one-way hash of it.
-    fn digest(&self, credentials: &[u8]) -> TokenDigest {
-        let mut text = credentials.to_vec();
-        let nonce = Nonce::assume_unique_for_key([0; 12]);
-        let tag: Result<Tag, _> =
-            self.credentials
-                .seal_in_place_separate_tag(nonce, Aad::empty(), &mut text);
-        let tag = tag.expect("credentials are shorter than the cipher's limit of 64 GiB");
-        let mut digest = [0; 16];
-        digest.copy_from_slice(tag.as_ref());
-        TokenDigest(digest)
+    /// A keyed hash of what `write` writes: the tag of AES-GCM, whose text is thrown
+    /// away. It is a polynomial of the bytes at a secret point, so that two texts of
+    /// up to 8 KiB, whoever chose them, have one tag with a probability of at most
+    /// 2⁻¹¹⁸ (NIST SP 800-38D, McGrew and Viega 2004). That holds as long as no tag is
+    /// shown to anybody, which is also why one nonce will do: nothing but
+    /// [`TokenDigest`] and the keys of cache and flights holds one.
+    pub(crate) fn tag(&self, write: impl FnOnce(&mut Vec<u8>)) -> [u8; 16] {
+        SCRATCH.with_borrow_mut(|text| {
+            text.clear();
+            write(text);
+            let nonce = Nonce::assume_unique_for_key([0; 12]);
+            let tag: Result<Tag, _> = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), text);
+            let tag = tag.expect("no head has the cipher's limit of 64 GiB");
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(tag.as_ref());
+            bytes
+        })
     }
+}
 
-    /// A hasher under this key.
-    pub(crate) fn hasher(&self) -> blake3::Hasher {
-        blake3::Hasher::new_keyed(&self.parts)
-    }
+thread_local! {
+    /// Where a text is encrypted; it has the room of the longest one that came.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl fmt::Debug for DigestKey {
@@ -151,9 +151,10 @@ impl fmt::Debug for DigestKey {
 pub struct TokenDigest([u8; 16]);
 
 impl TokenDigest {
-    /// The bytes, for building keys.
-    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+    /// Its first bytes, which are as evenly spread as any.
+    pub(crate) fn head(&self) -> u64 {
+        let [head @ .., _, _, _, _, _, _, _, _] = self.0;
+        u64::from_ne_bytes(head)
     }
 }
 
@@ -169,7 +170,7 @@ pub struct Hints {
     /// The skill (`sub`), where it has the shape of a skill id.
     pub skill: Option<SkillId>,
     /// The regional endpoint that the token is meant for (`aud`), a URL.
-    pub audience: Option<String>,
+    pub audience: Option<Cow<'static, str>>,
     /// When the token expires (`exp`), in seconds since the Unix epoch.
     pub expires_at: Option<u64>,
 }
@@ -205,7 +206,7 @@ impl fmt::Display for SkillId {
     }
 }
 
-/// How many places there are for the hints of tokens: 512 KiB, and some 16 MB when
+/// How many places there are for the hints of tokens: 512 KiB, and some 6 MB when
 /// all are taken. With a sixth as many tokens in use, one in thirteen is decoded anew.
 const PLACES: usize = 1 << 16;
 
@@ -213,9 +214,20 @@ const PLACES: usize = 1 << 16;
 /// each of its requests. A token has one place, by its digest, and the next one with
 /// the same place takes it over: nothing to order, nothing to lock. What is found is
 /// the token's own, for all of the digest is compared.
-pub struct HintsMemo(Box<[ArcSwapOption<Remembered>]>);
+pub struct HintsMemo {
+    places: Box<[ArcSwapOption<Remembered>]>,
+    /// One copy of each skill's id, for the tokens of a skill to share.
+    skills: Mutex<HashSet<SkillId>>,
+}
 
-type Remembered = (TokenDigest, Arc<Hints>);
+/// What a token said when it came last.
+struct Remembered {
+    digest: TokenDigest,
+    hints: Hints,
+}
+
+/// How many skills' ids are shared; tokens of further ones have one each.
+const MAX_SHARED_SKILLS: usize = 1000;
 
 impl HintsMemo {
     /// Nothing remembered yet.
@@ -225,22 +237,41 @@ impl HintsMemo {
     }
 
     fn with_places(places: usize) -> Self {
-        Self((0..places).map(|_| ArcSwapOption::empty()).collect())
+        Self {
+            places: (0..places).map(|_| ArcSwapOption::empty()).collect(),
+            skills: Mutex::default(),
+        }
     }
 
     /// The hints of `token`, whose digest this is.
     #[must_use]
-    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Arc<Hints> {
+    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Hints {
         let [a, b, ..] = digest.0;
-        let place = &self.0[usize::from(u16::from_le_bytes([a, b])) % self.0.len()];
+        let place = usize::from(u16::from_le_bytes([a, b])) % self.places.len();
+        let place = &self.places[place];
         match &*place.load() {
-            Some(remembered) if remembered.0 == *digest => Arc::clone(&remembered.1),
+            Some(remembered) if remembered.digest == *digest => remembered.hints.clone(),
             _ => {
-                let hints = Arc::new(token.hints());
-                place.store(Some(Arc::new((*digest, Arc::clone(&hints)))));
+                let mut hints = token.hints();
+                hints.skill = hints.skill.map(|skill| self.shared(skill));
+                place.store(Some(Arc::new(Remembered {
+                    digest: *digest,
+                    hints: hints.clone(),
+                })));
                 hints
             }
         }
+    }
+
+    fn shared(&self, skill: SkillId) -> SkillId {
+        let mut skills = self.skills.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = skills.get(&skill) {
+            return shared.clone();
+        }
+        if skills.len() < MAX_SHARED_SKILLS {
+            skills.insert(skill.clone());
+        }
+        skill
     }
 }
 
@@ -274,8 +305,14 @@ fn claim<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
 }
 
 /// `aud` is one value or several (RFC 7519 §4.1.3).
-fn audience(raw: Option<&RawValue>) -> Option<String> {
-    claim(raw).or_else(|| claim::<Vec<String>>(raw)?.into_iter().next())
+fn audience(raw: Option<&RawValue>) -> Option<Cow<'static, str>> {
+    let one = claim::<Cow<'_, str>>(raw);
+    let said = one.or_else(|| claim::<Vec<_>>(raw)?.into_iter().next())?;
+    let mut known = Region::ALL.into_iter().map(Region::endpoint);
+    Some(match known.find(|&known| said == known) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(said.into_owned()),
+    })
 }
 
 /// `exp` may have a fraction (RFC 7519 §2); what is before it is the safe side.
@@ -396,7 +433,7 @@ mod tests {
     #[test]
     fn an_odd_claim_does_not_take_the_others_with_it() {
         let hints = jwt(r#"{"aud":["https://a","https://b"],"sub":5,"exp":99.75}"#).hints();
-        let audience = Some("https://a".to_owned());
+        let audience = Some("https://a".into());
         assert_eq!(
             hints,
             Hints {

@@ -5,6 +5,7 @@
 //! token that fetched an answer may see it again.
 
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::uri::PathAndQuery;
@@ -17,10 +18,46 @@ use crate::token::{DigestKey, TokenDigest};
 /// upstream as they came.
 pub const KEY_HEADERS: [HeaderName; 2] = [ACCEPT, ACCEPT_LANGUAGE];
 
-/// Names one answer: a keyed hash over region, canonical target, the
-/// [`KEY_HEADERS`] and the digest of the credentials. Nothing can be read from it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CacheKey([u8; 32]);
+/// Names one answer: the digest of the credentials, and a keyed hash over region,
+/// canonical target and the [`KEY_HEADERS`]. Nothing can be read from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CacheKey {
+    credentials: TokenDigest,
+    request: [u8; 16],
+}
+
+impl Hash for CacheKey {
+    /// Both parts are hashes already, under a key that nobody knows: half of each is
+    /// enough to spread the keys, see [`Spread`].
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [head @ .., _, _, _, _, _, _, _, _] = self.request;
+        state.write_u64(self.credentials.head() ^ u64::from_ne_bytes(head));
+    }
+}
+
+/// Takes a [`CacheKey`] as its own hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread(u64);
+
+/// Makes [`Spread`]s.
+pub type BuildSpread = BuildHasherDefault<Spread>;
+
+impl Hasher for Spread {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // What comes beside a key, such as a discriminant, is short.
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,22 +75,25 @@ impl CacheKey {
         headers: &HeaderMap,
         credentials: &TokenDigest,
     ) -> Self {
-        let mut hasher = key.hasher();
-        hasher.update(credentials.as_bytes());
-        hasher.update(&[region as u8]);
-        // Each part is preceded by its length, so that no two lists of parts
-        // have the same bytes.
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        part(target.as_str().as_bytes());
-        for name in &KEY_HEADERS {
-            let values = headers.get_all(name);
-            part(&[values.iter().count().min(255) as u8]);
-            values.iter().for_each(|value| part(value.as_bytes()));
+        let request = key.tag(|text| {
+            text.push(region as u8);
+            // Each part is preceded by its length, so that no two lists of parts
+            // have the same bytes.
+            let mut part = |bytes: &[u8]| {
+                text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                text.extend_from_slice(bytes);
+            };
+            part(target.as_str().as_bytes());
+            for name in &KEY_HEADERS {
+                let values = headers.get_all(name);
+                part(&[values.iter().count().min(255) as u8]);
+                values.iter().for_each(|value| part(value.as_bytes()));
+            }
+        });
+        Self {
+            credentials: *credentials,
+            request,
         }
-        Self(hasher.finalize().into())
     }
 }
 
