@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alexa_gateway::answer::{Answer, Names};
+use alexa_gateway::answer::{Answer, Heads, Stamp};
 use alexa_gateway::cache::entry::Entry;
 use alexa_gateway::cache::key::CacheKey;
 use alexa_gateway::cache::policy::{Lifetime, RequestDirectives};
@@ -96,7 +96,7 @@ fn cache(criterion: &mut Criterion) {
     });
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let answer = Answer::new(StatusCode::OK, headers, b"\"John\"", &Names::default());
+    let answer = Answer::new(StatusCode::OK, headers, b"\"John\"", &Heads::default());
     let lifetime = Lifetime {
         initial_age: Duration::ZERO,
         fresh: HOUR,
@@ -110,8 +110,13 @@ fn cache(criterion: &mut Criterion) {
     criterion.bench_function("cache: lookup", |bench| {
         bench.iter(|| cache.lookup(black_box(&key), &directives));
     });
+    let stamp = Stamp {
+        request_id: HeaderValue::from_static("0123456789abcdef"),
+        cache_status: HeaderValue::from_static("alexa-gateway; hit; ttl=300"),
+        age_seconds: Some(5),
+    };
     criterion.bench_function("answer: a response of its own", |bench| {
-        bench.iter(|| black_box(&answer).to_response());
+        bench.iter(|| black_box(&answer).to_response(stamp.clone()));
     });
 }
 

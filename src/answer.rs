@@ -3,9 +3,9 @@
 //! What comes off a socket are slices of the buffer that it was read into, and one
 //! slice keeps all of the buffer. So an [`Answer`] is a copy, packed into one block of
 //! exactly its size; and answers whose headers have the same names, as those of one
-//! service have, share the list of [`Names`].
+//! service have, share one of the [`Heads`], which is copied and filled in for a response.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +14,10 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, PRAGMA, SET_COOK
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{self, Body};
-use crate::request::strip_hop_by_hop;
+use crate::request::{REQUEST_ID, strip_hop_by_hop};
+
+/// What the cache did for a request (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Status, end-to-end headers and body of an answer to a cached template. Body
 /// and content type are upstream's, byte for byte. Cheap to clone; clones share
@@ -22,10 +25,9 @@ use crate::request::strip_hop_by_hop;
 #[derive(Clone)]
 pub struct Answer {
     status: StatusCode,
-    /// The names of the headers, in order; one that is repeated is there repeatedly.
-    names: Arc<[HeaderName]>,
-    /// Whether other answers have the same list.
-    names_shared: bool,
+    head: Arc<Head>,
+    /// Whether other answers have the same one.
+    head_shared: bool,
     /// The length of each header's value, as 32 bits; the values; the body.
     block: Bytes,
 }
@@ -35,7 +37,7 @@ impl Answer {
     /// be replayed, and so is what upstream says about caching, for it was said
     /// to us: clients are told to store nothing.
     #[must_use]
-    pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], names: &Names) -> Self {
+    pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], heads: &Heads) -> Self {
         strip_hop_by_hop(&mut headers);
         for name in [
             SET_COOKIE,
@@ -44,6 +46,7 @@ impl Answer {
             PRAGMA,
             CONTENT_LENGTH,
             CACHE_CONTROL,
+            REQUEST_ID,
         ] {
             headers.remove(name);
         }
@@ -58,11 +61,11 @@ impl Answer {
             block.put_slice(value.as_bytes());
         }
         block.put_slice(body);
-        let (names, names_shared) = names.list(&headers);
+        let (head, head_shared) = heads.of(&headers);
         Self {
             status,
-            names,
-            names_shared,
+            head,
+            head_shared,
             block: block.into(),
         }
     }
@@ -73,22 +76,34 @@ impl Answer {
         self.status
     }
 
-    /// A response of its own for one client, with room for a few more headers.
+    /// A response of its own for one client.
     #[must_use]
-    pub fn to_response(&self) -> Response<Body> {
-        let count = self.names.len();
-        let mut headers = HeaderMap::with_capacity(count + ADDED_LATER);
+    pub fn to_response(&self, stamp: Stamp) -> Response<Body> {
+        let Head { template, upstream } = &*self.head;
+        let mut headers = template.clone();
+        let mut slots = headers.values_mut();
         let mut lengths = &self.block[..];
-        let mut at = count * size_of::<u32>();
-        for name in &*self.names {
+        let mut at = upstream * size_of::<u32>();
+        for slot in slots.by_ref().take(*upstream) {
             let end = at + lengths.get_u32_ne() as usize;
             // What was a value once is one still.
             if let Ok(value) = HeaderValue::from_maybe_shared(self.block.slice(at..end)) {
-                headers.append(name, value);
+                *slot = value;
             }
             at = end;
         }
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // In the order of `Head::new`, after `Cache-Control`, which is the same for all.
+        let age = stamp.age_seconds.unwrap_or_default().into();
+        let mut own = [stamp.request_id, age, stamp.cache_status].into_iter();
+        for (slot, value) in slots.skip(1).zip(own.by_ref()) {
+            *slot = value;
+        }
+        if let Some(cache_status) = own.next() {
+            headers.append(CACHE_STATUS, cache_status);
+        }
+        if stamp.age_seconds.is_none() {
+            headers.remove(AGE);
+        }
         let mut response = Response::new(body::whole(self.block.slice(at..)));
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
@@ -98,20 +113,24 @@ impl Answer {
     /// The memory that it has for itself, besides its own size, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let names = match self.names_shared {
+        let head = match self.head_shared {
             true => 0,
-            false => {
-                let texts = self.names.iter().map(|name| name.as_str().len());
-                texts.sum::<usize>() + size_of_val(&*self.names)
-            }
+            false => self.head.heap_bytes(),
         };
-        self.block.len() + names
+        self.block.len() + head
     }
 }
 
-/// `Cache-Control`, and what the gateway says of the answer: `Cache-Status`, `Age`,
-/// the request's id, `Date`.
-const ADDED_LATER: usize = 5;
+/// What the gateway says of an answer to one client.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    /// The value of [`REQUEST_ID`].
+    pub request_id: HeaderValue,
+    /// The value of [`CACHE_STATUS`], after what upstream may have said.
+    pub cache_status: HeaderValue,
+    /// The age of an answer that was stored, in seconds.
+    pub age_seconds: Option<u64>,
+}
 
 impl fmt::Debug for Answer {
     /// Without headers and body, which are personal data.
@@ -123,30 +142,68 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The lists of header names that answers have, one copy of each.
-#[derive(Debug, Default)]
-pub struct Names {
-    /// Held for one look at a time.
-    lists: Mutex<HashSet<Arc<[HeaderName]>>>,
+/// The headers that answers have in common: their names, without the values.
+#[derive(Debug)]
+struct Head {
+    /// Upstream's, in the order of the values in a block, and then the gateway's own. A
+    /// copy is filled in from the first to the last, so that no name is hashed again.
+    template: HeaderMap,
+    /// How many of the values are upstream's.
+    upstream: usize,
 }
 
-/// How many lists are kept. A service has a handful; one that has more pays for them.
-const MAX_LISTS: usize = 64;
+impl Head {
+    fn new(headers: &HeaderMap) -> Self {
+        let room = || HeaderValue::from_static("");
+        let mut template = HeaderMap::with_capacity(headers.len() + 4);
+        for name in headers.iter().map(|(name, _)| name) {
+            template.append(name, room());
+        }
+        template.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        template.insert(REQUEST_ID, room());
+        template.insert(AGE, room());
+        // One that upstream sent comes first, so ours would not be the last.
+        if !headers.contains_key(CACHE_STATUS) {
+            template.insert(CACHE_STATUS, room());
+        }
+        Self {
+            template,
+            upstream: headers.len(),
+        }
+    }
 
-impl Names {
-    /// The list of these headers' names, and whether it is shared.
-    fn list(&self, headers: &HeaderMap) -> (Arc<[HeaderName]>, bool) {
-        let list: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
-        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lists.get(&list[..]) {
-            return (Arc::clone(known), true);
+    /// About what it takes.
+    fn heap_bytes(&self) -> usize {
+        let texts = self.template.keys().map(|name| name.as_str().len());
+        let each = size_of::<(HeaderName, HeaderValue)>() + 2 * size_of::<[usize; 2]>();
+        self.template.capacity() * each + texts.sum::<usize>() + size_of::<Self>()
+    }
+}
+
+/// The heads that answers have, one copy of each.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// By the names in order, one that is repeated repeatedly; held for one look at a time.
+    known: Mutex<HashMap<Box<[HeaderName]>, Arc<Head>>>,
+}
+
+/// How many heads are kept. A service has a handful; one that has more pays for them.
+const MAX_HEADS: usize = 64;
+
+impl Heads {
+    /// The head of these headers, and whether it is shared.
+    fn of(&self, headers: &HeaderMap) -> (Arc<Head>, bool) {
+        let names: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(head) = known.get(&names[..]) {
+            return (Arc::clone(head), true);
         }
-        let list: Arc<[HeaderName]> = list.into();
-        let keep = lists.len() < MAX_LISTS;
+        let head = Arc::new(Head::new(headers));
+        let keep = known.len() < MAX_HEADS;
         if keep {
-            lists.insert(Arc::clone(&list));
+            known.insert(names.into(), Arc::clone(&head));
         }
-        (list, keep)
+        (head, keep)
     }
 }
 
@@ -190,7 +247,7 @@ mod tests {
     async fn an_answer_keeps_nothing_of_the_buffer_that_it_was_read_into() {
         let (parts, body) = read_off_a_socket().await;
         let read = body.clone();
-        let answer = Answer::new(parts.status, parts.headers, &body, &Names::default());
+        let answer = Answer::new(parts.status, parts.headers, &body, &Heads::default());
         drop(body);
         // Whoever holds the last slice of a buffer holds the whole buffer.
         let buffer = read.try_into_mut().expect("the answer holds no slice");
@@ -205,43 +262,75 @@ mod tests {
     #[tokio::test]
     async fn a_response_has_what_upstream_sent_for_everybody() {
         let (parts, body) = read_off_a_socket().await;
-        let answer = Answer::new(parts.status, parts.headers, &body, &Names::default());
-        for _ in 0..2 {
-            let (parts, body) = answer.to_response().into_parts();
+        let answer = Answer::new(parts.status, parts.headers, &body, &Heads::default());
+        for age_seconds in [Some(7), None] {
+            let (parts, body) = answer.to_response(stamp(age_seconds)).into_parts();
             assert_eq!(parts.status, StatusCode::OK);
-            let headers = parts.headers.iter();
-            let mut headers: Vec<_> = headers
-                .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-                .collect();
-            headers.sort_unstable();
-            let expected = [
+            let mut expected = vec![
+                ("alexa-gateway-request-id", "1f"),
                 ("cache-control", "no-store"),
+                ("cache-status", "alexa-gateway; hit"),
                 ("content-type", "application/json"),
                 ("vary", "a"),
                 ("vary", "b"),
                 ("x-amzn-requestid", "0f6c1b2a"),
             ];
-            assert_eq!(headers, expected);
+            expected.extend(age_seconds.map(|_| ("age", "7")));
+            expected.sort_unstable();
+            assert_eq!(sorted(&parts.headers), expected);
             assert_eq!(body.collect().await.unwrap().to_bytes(), "\"Jane Doe\"");
         }
     }
 
+    fn stamp(age_seconds: Option<u64>) -> Stamp {
+        Stamp {
+            request_id: HeaderValue::from_static("1f"),
+            cache_status: HeaderValue::from_static("alexa-gateway; hit"),
+            age_seconds,
+        }
+    }
+
+    fn sorted(headers: &HeaderMap) -> Vec<(&str, &str)> {
+        let headers = headers.iter();
+        let mut headers: Vec<_> = headers
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        headers.sort_unstable();
+        headers
+    }
+
     #[test]
-    fn lists_of_names_are_shared_and_bounded() {
-        let names = Names::default();
+    fn what_another_cache_says_comes_before_what_we_say() {
+        let mut headers = HeaderMap::new();
+        headers.append(CACHE_STATUS, HeaderValue::from_static("cdn; hit"));
+        headers.append("x-a", HeaderValue::from_static("1"));
+        headers.append(CACHE_STATUS, HeaderValue::from_static("shield; fwd=miss"));
+        headers.append(REQUEST_ID, HeaderValue::from_static("not ours"));
+        let answer = Answer::new(StatusCode::OK, headers, b"", &Heads::default());
+        let response = answer.to_response(stamp(None));
+        let said: Vec<_> = response.headers().get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(said, ["cdn; hit", "shield; fwd=miss", "alexa-gateway; hit"]);
+        assert_eq!(response.headers()["x-a"], "1");
+        assert_eq!(response.headers()[REQUEST_ID], "1f");
+        assert_eq!(response.headers().len(), 6);
+    }
+
+    #[test]
+    fn heads_are_shared_and_bounded() {
+        let heads = Heads::default();
         let answer = |name: String| {
             let mut headers = HeaderMap::new();
             headers.insert(
                 name.parse::<HeaderName>().unwrap(),
                 HeaderValue::from_static("v"),
             );
-            Answer::new(StatusCode::OK, headers, b"", &names)
+            Answer::new(StatusCode::OK, headers, b"", &heads)
         };
         let (one, other) = (answer("x-0".into()), answer("x-0".into()));
-        assert!(Arc::ptr_eq(&one.names, &other.names));
-        let all: Vec<_> = (0..=MAX_LISTS).map(|n| answer(format!("x-{n}"))).collect();
-        let own = all.iter().filter(|answer| !answer.names_shared).count();
+        assert!(Arc::ptr_eq(&one.head, &other.head));
+        let all: Vec<_> = (0..=MAX_HEADS).map(|n| answer(format!("x-{n}"))).collect();
+        let own = all.iter().filter(|answer| !answer.head_shared).count();
         assert_eq!(own, 1);
-        assert!(all[MAX_LISTS].heap_bytes() > all[0].heap_bytes() + "x-64".len());
+        assert!(all[MAX_HEADS].heap_bytes() > all[0].heap_bytes() + "x-64".len());
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::answer::Names;
+use crate::answer::Heads;
 use entry::Entry;
 use key::{BuildSpread, CacheKey};
 use policy::{RequestDirectives, Use};
@@ -33,7 +33,7 @@ pub struct Capacity {
 pub struct Cache {
     entries: moka::sync::Cache<CacheKey, Arc<Entry>, BuildSpread>,
     /// What the headers of stored answers are called.
-    names: Names,
+    heads: Heads,
     /// The least that an entry weighs, so that bounding bytes bounds entries too.
     min_weight: u32,
     /// Whose clock frees memory.
@@ -80,7 +80,7 @@ impl Cache {
             .build_with_hasher(BuildSpread::default());
         Self {
             entries,
-            names: Names::default(),
+            heads: Heads::default(),
             min_weight,
             clock,
         }
@@ -88,8 +88,8 @@ impl Cache {
 
     /// What the headers of answers are called, for making answers that share it.
     #[must_use]
-    pub fn names(&self) -> &Names {
-        &self.names
+    pub fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// Looks `key` up; answers what is stored unless it is of no more use.
@@ -217,7 +217,7 @@ mod tests {
 
     fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
         let body = vec![b'x'; body_bytes];
-        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Names::default());
+        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Heads::default());
         let lifetime = Lifetime {
             initial_age: Duration::ZERO,
             fresh: 10 * SECOND,

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, CACHE_STATUS, Stamp};
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
 use crate::cache::key::CacheKey;
@@ -72,6 +72,16 @@ struct Ask {
     deadline: Instant,
     /// The same, if the caller said so.
     answer_by: Option<Instant>,
+}
+
+/// What a request is answered with.
+enum Reply {
+    /// A stored answer.
+    Stored(Arc<Entry>),
+    /// The answer to a call, and how it came to be made.
+    Called(Answer, CacheStatus),
+    /// What comes from upstream, as it comes.
+    Streamed(Response<Body>),
 }
 
 /// A token and what stands for it.
@@ -172,18 +182,31 @@ impl Gateway {
         let outcome = self
             .answer(&config, parts, body, listener, &mut record)
             .await;
-        let mut response = outcome.unwrap_or_else(|error| {
-            record.error = Some(error.kind());
-            // What was never tried did not go forward (RFC 9211 §2.2).
-            record.cache = record.cache.filter(|_| !error.kind().is_refusal());
-            error.to_response().map(body::whole)
-        });
-        if let Some(cache) = &record.cache {
-            response.headers_mut().append(CACHE_STATUS, cache.header());
-        }
-        response
-            .headers_mut()
-            .insert(REQUEST_ID, record.id.header());
+        let id = record.id.header();
+        let response = match outcome {
+            Ok(Reply::Stored(entry)) => {
+                let now = Instant::now();
+                let cache = hit(&entry, now);
+                record.cache = Some(cache);
+                entry.answer.to_response(Stamp {
+                    request_id: id,
+                    cache_status: cache.header(),
+                    age_seconds: Some(entry.age(now).as_secs()),
+                })
+            }
+            Ok(Reply::Called(answer, cache)) => answer.to_response(Stamp {
+                request_id: id,
+                cache_status: cache.header(),
+                age_seconds: None,
+            }),
+            Ok(Reply::Streamed(response)) => stamped(response, id, record.cache),
+            Err(error) => {
+                record.error = Some(error.kind());
+                // What was never tried did not go forward (RFC 9211 §2.2).
+                record.cache = record.cache.filter(|_| !error.kind().is_refusal());
+                stamped(error.to_response().map(body::whole), id, record.cache)
+            }
+        };
         (response, record)
     }
 
@@ -239,7 +262,7 @@ impl Gateway {
         body: B,
         listener: Option<Region>,
         record: &mut Record,
-    ) -> Result<Response<Body>, Error>
+    ) -> Result<Reply, Error>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -276,7 +299,9 @@ impl Gateway {
         // for the future of its requests, and each request is moved into it.
         match ask.route.rule.clone().filter(|_| fetched) {
             Some(rule) => self.fetch(config, ask, &rule, body, record).await,
-            None => Box::pin(self.relay(config, ask, body, record)).await,
+            None => Box::pin(self.relay(config, ask, body, record))
+                .await
+                .map(Reply::Streamed),
         }
     }
 
@@ -288,7 +313,7 @@ impl Gateway {
         rule: &Arc<Rule>,
         body: B,
         record: &mut Record,
-    ) -> Result<Response<Body>, Error>
+    ) -> Result<Reply, Error>
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
@@ -308,14 +333,12 @@ impl Gateway {
         let (forward, terms) = match &found {
             Some(Found {
                 entry,
-                good_for: Use::Fresh,
-            }) => return Ok(hit(entry, record)),
-            Some(Found {
-                entry,
-                good_for: Use::WhileRevalidate,
+                good_for: good_for @ (Use::Fresh | Use::WhileRevalidate),
             }) => {
-                self.revalidate(config, &ask, rule, key);
-                return Ok(hit(entry, record));
+                if *good_for == Use::WhileRevalidate {
+                    self.revalidate(config, &ask, rule, key);
+                }
+                return Ok(Reply::Stored(Arc::clone(entry)));
             }
             Some(Found {
                 good_for: Use::RefusedByRequest,
@@ -342,10 +365,13 @@ impl Gateway {
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
-                Ok(hit(&fallback.entry, record))
+                Ok(Reply::Stored(fallback.entry))
             }
-            (Ok(Landed::InCache(entry)), _) => Ok(hit(&entry, record)),
-            (Ok(Landed::Called { outcome, .. }), _) => outcome.map(|answer| answer.to_response()),
+            (Ok(Landed::InCache(entry)), _) => Ok(Reply::Stored(entry)),
+            (Ok(Landed::Called { outcome, .. }), _) => {
+                let cache = record.cache.unwrap_or(CacheStatus::forwarded(forward));
+                outcome.map(|answer| Reply::Called(answer, cache))
+            }
             (Err(error), _) => Err(error),
         }
     }
@@ -549,8 +575,6 @@ impl fmt::Debug for Gateway {
     }
 }
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
 const UNACCEPTABLE: &str = "the path is too long";
 
 fn route(
@@ -590,18 +614,26 @@ fn call(ask: &Ask, uri: Uri, mut headers: HeaderMap) -> Call {
     }
 }
 
-/// Answers with what is stored.
-fn hit(entry: &Entry, record: &mut Record) -> Response<Body> {
-    let now = Instant::now();
+/// What the cache did for a request that is answered with `entry`.
+fn hit(entry: &Entry, now: Instant) -> CacheStatus {
     let resident = entry.resident(now);
     let fresh = entry.lifetime().fresh;
-    record.cache = Some(match fresh.checked_sub(resident) {
+    match fresh.checked_sub(resident) {
         Some(left) => CacheStatus::Hit(left),
         None => CacheStatus::HitStale(resident - fresh),
-    });
-    let mut response = entry.answer.to_response();
-    response
-        .headers_mut()
-        .insert(AGE, entry.age(now).as_secs().into());
+    }
+}
+
+/// Says what the gateway has to say of a response.
+fn stamped(
+    mut response: Response<Body>,
+    id: HeaderValue,
+    cache: Option<CacheStatus>,
+) -> Response<Body> {
+    let headers = response.headers_mut();
+    if let Some(cache) = cache {
+        headers.append(CACHE_STATUS, cache.header());
+    }
+    headers.insert(REQUEST_ID, id);
     response
 }

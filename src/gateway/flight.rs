@@ -129,7 +129,7 @@ impl Flight {
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
         let (parts, body) = whole.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
-        let answer = Answer::new(parts.status, parts.headers, &body, cache.names());
+        let answer = Answer::new(parts.status, parts.headers, &body, cache.heads());
         let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
         if let Some(lifetime) = lifetime {
             let entry = Entry::new(answer.clone(), lifetime, expires_at);
