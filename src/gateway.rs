@@ -371,7 +371,11 @@ impl Gateway {
         }
         let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
         let collapsed = waiter.collapsed();
-        let landed = timeout_at(ask.deadline + LANDING, waiter.landed()).await;
+        let landed = match collapsed || ask.deadline < usual {
+            true => timeout_at(ask.deadline + LANDING, waiter.landed()).await,
+            // This request drives the flight, which keeps the same deadline.
+            false => Ok(waiter.landed().await),
+        };
         let landed = landed.map_err(|_| {
             let seconds = (ask.deadline - record.started).as_secs_f64();
             Error::new(Kind::Deadline, format!("no answer within {seconds}s"))

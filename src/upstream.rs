@@ -160,6 +160,8 @@ impl Upstream {
                 Some(_) => Entry::Again,
             };
             let admitted = tokio::select! {
+                // The first to be asked is the one that is there at once, as a rule.
+                biased;
                 admitted = self.admit(call, entry, deadline) => admitted,
                 () = &mut abandoned => {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));

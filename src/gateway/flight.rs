@@ -1,8 +1,7 @@
 //! One flight: looks in the cache again, calls, stores.
 //!
-//! It runs in a task of its own and owns all that it needs, so that whoever
-//! started it may leave. Its outcome is the same for all who wait for it: one
-//! credential, one key, one answer.
+//! It owns all that it needs, so that whoever started it may leave. Its outcome is
+//! the same for all who wait for it: one credential, one key, one answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::cache::entry::Entry;
-use crate::cache::key::{CacheKey, KEY_HEADERS};
+use crate::cache::key::{CacheKey, KEY_HEADERS, KeyHashes};
 use crate::cache::policy::{self, RequestDirectives, Use};
 use crate::cache::{Cache, Found, unix_seconds};
-use crate::coalesce::Interest;
+use crate::coalesce::{self, Interest};
 use crate::config::Config;
 use crate::error::Error;
 use crate::request;
@@ -26,6 +25,10 @@ use crate::upstream::{Call, Effort, Upstream, Whole};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
 pub(super) type FlightKey = (CacheKey, Terms);
+
+impl coalesce::Key for FlightKey {
+    type Hashes = KeyHashes;
+}
 
 /// What the request that starts a flight allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
