@@ -5,7 +5,6 @@
 //! exactly its size; and answers whose headers have the same names, as those of one
 //! service have, share the list of [`Names`].
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,28 +36,19 @@ impl Answer {
     #[must_use]
     pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], names: &Names) -> Self {
         strip_hop_by_hop(&mut headers);
-        for name in [
-            SET_COOKIE,
-            AGE,
-            EXPIRES,
-            PRAGMA,
-            CONTENT_LENGTH,
-            CACHE_CONTROL,
-        ] {
-            headers.remove(name);
-        }
-        let values: usize = headers.values().map(HeaderValue::len).sum();
-        let size = headers.len() * size_of::<u32>() + values + body.len();
-        let mut block = Vec::with_capacity(size);
-        for value in headers.values() {
+        let kept = || headers.iter().filter(|(name, _)| !DROPPED.contains(name));
+        let values = || kept().map(|(_, value)| value.as_bytes());
+        let size: usize = values().map(|value| size_of::<u32>() + value.len()).sum();
+        let mut block = Vec::with_capacity(size + body.len());
+        for value in values() {
             // hyper takes no head of 4 GiB.
             block.put_u32_ne(value.len() as u32);
         }
-        for value in headers.values() {
-            block.put_slice(value.as_bytes());
+        for value in values() {
+            block.put_slice(value);
         }
         block.put_slice(body);
-        let (names, names_shared) = names.list(&headers);
+        let (names, names_shared) = names.list(|| kept().map(|(name, _)| name));
         Self {
             status,
             names,
@@ -109,6 +99,16 @@ impl Answer {
     }
 }
 
+/// What is not for the clients of a gateway, or not true of what it sends.
+const DROPPED: [HeaderName; 6] = [
+    SET_COOKIE,
+    AGE,
+    EXPIRES,
+    PRAGMA,
+    CONTENT_LENGTH,
+    CACHE_CONTROL,
+];
+
 /// `Cache-Control`, and what the gateway says of the answer: `Cache-Status`, `Age`,
 /// the request's id, `Date`.
 const ADDED_LATER: usize = 5;
@@ -127,24 +127,27 @@ impl fmt::Debug for Answer {
 #[derive(Debug, Default)]
 pub struct Names {
     /// Held for one look at a time.
-    lists: Mutex<HashSet<Arc<[HeaderName]>>>,
+    lists: Mutex<Vec<Arc<[HeaderName]>>>,
 }
 
 /// How many lists are kept. A service has a handful; one that has more pays for them.
 const MAX_LISTS: usize = 64;
 
 impl Names {
-    /// The list of these headers' names, and whether it is shared.
-    fn list(&self, headers: &HeaderMap) -> (Arc<[HeaderName]>, bool) {
-        let list: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
+    /// The list of these names, and whether it is shared.
+    fn list<'a, N>(&self, names: impl Fn() -> N) -> (Arc<[HeaderName]>, bool)
+    where
+        N: Iterator<Item = &'a HeaderName>,
+    {
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = lists.get(&list[..]) {
+        // Most differ in length or in the first name from the one that is looked for.
+        if let Some(known) = lists.iter().find(|list| list.iter().eq(names())) {
             return (Arc::clone(known), true);
         }
-        let list: Arc<[HeaderName]> = list.into();
+        let list: Arc<[HeaderName]> = names().cloned().collect();
         let keep = lists.len() < MAX_LISTS;
         if keep {
-            lists.insert(Arc::clone(&list));
+            lists.push(Arc::clone(&list));
         }
         (list, keep)
     }
