@@ -58,6 +58,8 @@ struct Shared<K: Key, T> {
     flights: Mutex<HashMap<K, Arc<Flight<K, T>>, K::Hashes>>,
     /// How many wait for all flights together; grows under the lock only.
     waiting: AtomicUsize,
+    /// How many have landed; grows before the key is free.
+    landings: AtomicUsize,
 }
 
 /// What a flight and those who wait for it share.
@@ -89,6 +91,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         let shared = Shared {
             flights: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            landings: AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -153,6 +156,13 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         self.lock().len()
     }
 
+    /// How many have landed. If it is the same after starting a flight as before a look
+    /// at where flights leave what they bring, none has landed since that look.
+    #[must_use]
+    pub fn landings(&self) -> usize {
+        self.shared.landings.load(Ordering::Acquire)
+    }
+
     /// How many requests wait for one.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -198,6 +208,8 @@ impl<K: Key, T> Flight<K, T> {
 
     /// Frees the key, then tells everybody; only the first outcome counts.
     fn land(self: &Arc<Self>, outcome: Option<T>) {
+        let landings = &self.flights.shared.landings;
+        landings.fetch_add(1, Ordering::Release);
         self.free_if(|| true);
         if self.outcome.set(outcome).is_ok() {
             self.landed.notify_waiters();
@@ -481,6 +493,18 @@ mod tests {
         assert_eq!(leader.landed().await, Err(Lost));
         assert_eq!(other.landed().await, Err(Lost));
         assert_eq!(script.flights.in_flight(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_landing_is_counted_before_another_flight_can_start() {
+        let script = Script::new();
+        for landed in 0..10 {
+            assert_eq!(script.flights.landings(), landed);
+            let (land, outcome) = oneshot::channel();
+            let mut waiter = script.join(outcome);
+            land.send(1).unwrap();
+            assert_eq!(waiter.landed().await, Ok(1));
+        }
     }
 
     #[tokio::test]

@@ -84,16 +84,18 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Flies. Ends early if all waiters have left before anything was sent.
+    /// Flies. Ends early if all waiters have left before anything was sent. What the
+    /// cache has is known if nothing has landed since it was looked into.
     pub(super) async fn run(
         self,
         cache: &Cache,
+        is_known: bool,
         upstream: &Upstream,
         config: &Config,
         interest: Interest<FlightKey, Landed>,
     ) -> Landed {
         let (key, terms) = self.key;
-        if terms == Terms::Cached {
+        if terms == Terms::Cached && !is_known {
             // The last flight may have landed after our request had looked.
             let found = cache.lookup(&key, &RequestDirectives::default());
             if let Some(Found {
