@@ -36,8 +36,9 @@ impl Answer {
     #[must_use]
     pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], names: &Names) -> Self {
         strip_hop_by_hop(&mut headers);
-        let kept = || headers.iter().filter(|(name, _)| !DROPPED.contains(name));
-        let values = || kept().map(|(_, value)| value.as_bytes());
+        let kept = headers.iter().filter(|(name, _)| !DROPPED.contains(name));
+        let kept: Vec<(&HeaderName, &HeaderValue)> = kept.collect();
+        let values = || kept.iter().map(|(_, value)| value.as_bytes());
         let size: usize = values().map(|value| size_of::<u32>() + value.len()).sum();
         let mut block = Vec::with_capacity(size + body.len());
         for value in values() {
@@ -48,7 +49,7 @@ impl Answer {
             block.put_slice(value);
         }
         block.put_slice(body);
-        let (names, names_shared) = names.list(|| kept().map(|(name, _)| name));
+        let (names, names_shared) = names.list(|| kept.iter().map(|(name, _)| *name));
         Self {
             status,
             names,

@@ -55,12 +55,14 @@ pub struct Flights<K: Key, T> {
 struct Shared<K: Key, T> {
     /// Those that can be joined. Whoever joins, or sees that nobody can any more, holds
     /// the lock; leaving takes none, so that a thousand waiters do not queue for it.
-    flights: Mutex<HashMap<K, Arc<Flight<K, T>>, K::Hashes>>,
+    flights: Mutex<Joinable<K, T>>,
     /// How many wait for all flights together; grows under the lock only.
     waiting: AtomicUsize,
     /// How many have landed; grows before the key is free.
     landings: AtomicUsize,
 }
+
+type Joinable<K, T> = HashMap<K, Arc<Flight<K, T>>, <K as Key>::Hashes>;
 
 /// What a flight and those who wait for it share.
 struct Flight<K: Key, T> {
@@ -171,7 +173,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
 }
 
 impl<K: Key, T> Flights<K, T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<K, T>>, K::Hashes>> {
+    fn lock(&self) -> MutexGuard<'_, Joinable<K, T>> {
         // Nothing panics while the lock is held, so a poisoned map is whole.
         self.shared
             .flights

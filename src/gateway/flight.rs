@@ -156,7 +156,8 @@ const RELAYED_HEADERS: [HeaderName; 4] = [
 /// nothing that is not part of the key may change it: one coding, and no
 /// preconditions.
 pub(super) fn headers(parts: &Parts) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    // Room for these, the token, and the origin's name, without growing.
+    let mut headers = HeaderMap::with_capacity(8);
     for name in KEY_HEADERS.iter().chain(&RELAYED_HEADERS) {
         for value in parts.headers.get_all(name) {
             headers.append(name, value.clone());
