@@ -1,5 +1,5 @@
 //! The parts of a hit, each by itself: `cargo bench --bench parts`. For the whole hit
-//! see `benches/hit`; for the hit beside its peers, `benches/peers`.
+//! see `benches/count`; for the hit beside its peers, `benches/peers`.
 
 use std::hint::black_box;
 use std::sync::Arc;

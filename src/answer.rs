@@ -5,7 +5,6 @@
 //! exactly its size; and answers whose headers have the same names, as those of one
 //! service have, share one of the [`Heads`], which is copied and filled in for a response.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,29 +38,20 @@ impl Answer {
     #[must_use]
     pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], heads: &Heads) -> Self {
         strip_hop_by_hop(&mut headers);
-        for name in [
-            SET_COOKIE,
-            AGE,
-            EXPIRES,
-            PRAGMA,
-            CONTENT_LENGTH,
-            CACHE_CONTROL,
-            REQUEST_ID,
-        ] {
-            headers.remove(name);
-        }
-        let values: usize = headers.values().map(HeaderValue::len).sum();
-        let size = headers.len() * size_of::<u32>() + values + body.len();
-        let mut block = Vec::with_capacity(size);
-        for value in headers.values() {
+        let kept = headers.iter().filter(|(name, _)| !DROPPED.contains(name));
+        let kept: Vec<(&HeaderName, &HeaderValue)> = kept.collect();
+        let values = || kept.iter().map(|(_, value)| value.as_bytes());
+        let size: usize = values().map(|value| size_of::<u32>() + value.len()).sum();
+        let mut block = Vec::with_capacity(size + body.len());
+        for value in values() {
             // hyper takes no head of 4 GiB.
             block.put_u32_ne(value.len() as u32);
         }
-        for value in headers.values() {
-            block.put_slice(value.as_bytes());
+        for value in values() {
+            block.put_slice(value);
         }
         block.put_slice(body);
-        let (head, head_shared) = heads.of(&headers);
+        let (head, head_shared) = heads.of(|| kept.iter().map(|(name, _)| *name));
         Self {
             status,
             head,
@@ -83,8 +73,8 @@ impl Answer {
         let mut headers = template.clone();
         let mut slots = headers.values_mut();
         let mut lengths = &self.block[..];
-        let mut at = upstream * size_of::<u32>();
-        for slot in slots.by_ref().take(*upstream) {
+        let mut at = upstream.len() * size_of::<u32>();
+        for slot in slots.by_ref().take(upstream.len()) {
             let end = at + lengths.get_u32_ne() as usize;
             // What was a value once is one still.
             if let Ok(value) = HeaderValue::from_maybe_shared(self.block.slice(at..end)) {
@@ -121,6 +111,17 @@ impl Answer {
     }
 }
 
+/// What is not for the clients of a gateway, not true of what it sends, or its own to say.
+static DROPPED: [HeaderName; 7] = [
+    SET_COOKIE,
+    AGE,
+    EXPIRES,
+    PRAGMA,
+    CONTENT_LENGTH,
+    CACHE_CONTROL,
+    REQUEST_ID,
+];
+
 /// What the gateway says of an answer to one client.
 #[derive(Clone, Debug)]
 pub struct Stamp {
@@ -145,37 +146,34 @@ impl fmt::Debug for Answer {
 /// The headers that answers have in common: their names, without the values.
 #[derive(Debug)]
 struct Head {
-    /// Upstream's, in the order of the values in a block, and then the gateway's own. A
-    /// copy is filled in from the first to the last, so that no name is hashed again.
+    /// Upstream's, in the order of the values in a block, one that is repeated repeatedly.
+    upstream: Box<[HeaderName]>,
+    /// These and then the gateway's own. A copy is filled in from the first to the last,
+    /// so that no name is hashed again.
     template: HeaderMap,
-    /// How many of the values are upstream's.
-    upstream: usize,
 }
 
 impl Head {
-    fn new(headers: &HeaderMap) -> Self {
+    fn new(upstream: Box<[HeaderName]>) -> Self {
         let room = || HeaderValue::from_static("");
-        let mut template = HeaderMap::with_capacity(headers.len() + 4);
-        for name in headers.iter().map(|(name, _)| name) {
+        let mut template = HeaderMap::with_capacity(upstream.len() + 4);
+        for name in &upstream {
             template.append(name, room());
         }
         template.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         template.insert(REQUEST_ID, room());
         template.insert(AGE, room());
         // One that upstream sent comes first, so ours would not be the last.
-        if !headers.contains_key(CACHE_STATUS) {
+        if !upstream.contains(&CACHE_STATUS) {
             template.insert(CACHE_STATUS, room());
         }
-        Self {
-            template,
-            upstream: headers.len(),
-        }
+        Self { upstream, template }
     }
 
     /// About what it takes.
     fn heap_bytes(&self) -> usize {
-        let texts = self.template.keys().map(|name| name.as_str().len());
-        let each = size_of::<(HeaderName, HeaderValue)>() + 2 * size_of::<[usize; 2]>();
+        let texts = self.upstream.iter().map(|name| name.as_str().len());
+        let each = 2 * size_of::<HeaderName>() + size_of::<HeaderValue>() + 40;
         self.template.capacity() * each + texts.sum::<usize>() + size_of::<Self>()
     }
 }
@@ -183,25 +181,28 @@ impl Head {
 /// The heads that answers have, one copy of each.
 #[derive(Debug, Default)]
 pub struct Heads {
-    /// By the names in order, one that is repeated repeatedly; held for one look at a time.
-    known: Mutex<HashMap<Box<[HeaderName]>, Arc<Head>>>,
+    /// Held for one look at a time.
+    known: Mutex<Vec<Arc<Head>>>,
 }
 
 /// How many heads are kept. A service has a handful; one that has more pays for them.
 const MAX_HEADS: usize = 64;
 
 impl Heads {
-    /// The head of these headers, and whether it is shared.
-    fn of(&self, headers: &HeaderMap) -> (Arc<Head>, bool) {
-        let names: Vec<HeaderName> = headers.iter().map(|(name, _)| name.clone()).collect();
+    /// The head with these names, and whether it is shared.
+    fn of<'a, N>(&self, names: impl Fn() -> N) -> (Arc<Head>, bool)
+    where
+        N: Iterator<Item = &'a HeaderName>,
+    {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(head) = known.get(&names[..]) {
+        // Most differ in length or in the first name from the one that is looked for.
+        if let Some(head) = known.iter().find(|head| head.upstream.iter().eq(names())) {
             return (Arc::clone(head), true);
         }
-        let head = Arc::new(Head::new(headers));
+        let head = Arc::new(Head::new(names().cloned().collect()));
         let keep = known.len() < MAX_HEADS;
         if keep {
-            known.insert(names.into(), Arc::clone(&head));
+            known.push(Arc::clone(&head));
         }
         (head, keep)
     }

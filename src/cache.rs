@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::answer::Heads;
 use entry::Entry;
-use key::{BuildSpread, CacheKey};
+use key::{CacheKey, KeyHashes};
 use policy::{RequestDirectives, Use};
 
 /// How much may be stored.
@@ -31,8 +31,8 @@ pub struct Capacity {
 /// The answers of one process. Cheap to share behind an `Arc`; all methods take
 /// `&self` and none waits.
 pub struct Cache {
-    entries: moka::sync::Cache<CacheKey, Arc<Entry>, BuildSpread>,
-    /// What the headers of stored answers are called.
+    entries: moka::sync::Cache<CacheKey, Arc<Entry>, KeyHashes>,
+    /// What the heads of stored answers have in common.
     heads: Heads,
     /// The least that an entry weighs, so that bounding bytes bounds entries too.
     min_weight: u32,
@@ -77,7 +77,7 @@ impl Cache {
             .max_capacity(capacity.max_bytes)
             .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
             .expire_after(Retention(clock))
-            .build_with_hasher(BuildSpread::default());
+            .build_with_hasher(KeyHashes::default());
         Self {
             entries,
             heads: Heads::default(),
@@ -86,7 +86,7 @@ impl Cache {
         }
     }
 
-    /// What the headers of answers are called, for making answers that share it.
+    /// What the heads of answers have in common, for making answers that share it.
     #[must_use]
     pub fn heads(&self) -> &Heads {
         &self.heads

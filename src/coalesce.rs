@@ -1,11 +1,12 @@
 //! Flights: one fetch per key, any number of waiters.
 //!
-//! A flight runs in a task of its own, so a caller that leaves takes nothing down
-//! with it. What is guaranteed:
+//! Whoever starts a flight drives it while waiting for it, which spares the switches
+//! between tasks; if that request leaves, the flight goes on in a task of its own, so
+//! that it takes nothing down with it. What is guaranteed:
 //!
 //! - At most one flight per key is joinable at a time.
 //! - A flight always lands: its key is freed *before* its outcome is published,
-//!   and a guard publishes [`Lost`] if the task panics or is aborted.
+//!   and a guard publishes [`Lost`] if it panics or its task is aborted.
 //! - Whoever joined gets the flight's own outcome, whatever it is. Nobody is
 //!   elected anew and nothing is fetched twice; a later request starts afresh.
 //! - Dropping a [`Waiter`] leaves the flight. When all have left before anything
@@ -14,13 +15,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::Hash;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// How many may wait.
@@ -34,9 +37,10 @@ pub struct WaiterLimits {
 }
 
 /// What names a flight.
-pub trait Key: Clone + Eq + Hash + Send + 'static {}
-
-impl<K: Clone + Eq + Hash + Send + 'static> Key for K {}
+pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {
+    /// How it is hashed.
+    type Hashes: BuildHasher + Default + Send + Sync + 'static;
+}
 
 /// What a flight brings, shared by cloning.
 pub trait Outcome: Clone + Send + Sync + 'static {}
@@ -44,20 +48,26 @@ pub trait Outcome: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Outcome for T {}
 
 /// The flights of one process. Cheap to clone; clones share the flights.
-pub struct Flights<K, T> {
+pub struct Flights<K: Key, T> {
     shared: Arc<Shared<K, T>>,
 }
 
-struct Shared<K, T> {
+struct Shared<K: Key, T> {
     /// Those that can be joined. Whoever joins, or sees that nobody can any more, holds
     /// the lock; leaving takes none, so that a thousand waiters do not queue for it.
-    flights: Mutex<HashMap<K, Arc<Flight<T>>>>,
+    flights: Mutex<Joinable<K, T>>,
     /// How many wait for all flights together; grows under the lock only.
     waiting: AtomicUsize,
+    /// How many have landed; grows before the key is free.
+    landings: AtomicUsize,
 }
 
+type Joinable<K, T> = HashMap<K, Arc<Flight<K, T>>, <K as Key>::Hashes>;
+
 /// What a flight and those who wait for it share.
-struct Flight<T> {
+struct Flight<K: Key, T> {
+    flights: Flights<K, T>,
+    key: K,
     /// Set once; without a value inside, the flight is lost.
     outcome: OnceLock<Option<T>>,
     /// Tells the waiters.
@@ -68,7 +78,7 @@ struct Flight<T> {
     left: Notify,
 }
 
-/// A flight ended without an outcome: its task panicked or was aborted.
+/// A flight ended without an outcome: it panicked, or its task was aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost;
 
@@ -83,6 +93,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         let shared = Shared {
             flights: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            landings: AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -90,7 +101,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
     }
 
     /// Joins the flight for `key`, or starts it with the future that `fetch`
-    /// makes. Must be called within a runtime.
+    /// makes. Whoever starts it must await or drop the waiter, and in a runtime.
     ///
     /// # Errors
     /// As many wait as `limits` allow.
@@ -107,12 +118,12 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         if self.waiting() >= limits.max_waiters {
             return Err(TooManyWaiters);
         }
-        let (flight, start) = match flights.entry(key) {
-            Entry::Occupied(flight) => (Arc::clone(flight.get()), None),
+        let (flight, collapsed) = match flights.entry(key) {
+            Entry::Occupied(flight) => (Arc::clone(flight.get()), true),
             Entry::Vacant(vacant) => {
-                let (key, flight) = (vacant.key().clone(), Arc::new(Flight::new()));
+                let flight = Arc::new(Flight::new(self.clone(), vacant.key().clone()));
                 vacant.insert(Arc::clone(&flight));
-                (flight, Some(key))
+                (flight, false)
             }
         };
         if flight.waiting.load(Ordering::Relaxed) >= limits.max_waiters_per_key {
@@ -121,26 +132,16 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         flight.waiting.fetch_add(1, Ordering::Relaxed);
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         drop(flights);
-        let waiter = Waiter {
-            flights: self.clone(),
+        let mut waiter = Waiter {
             flight,
-            collapsed: start.is_none(),
+            collapsed,
+            flying: None,
         };
-        if let Some(key) = start {
-            let landing = Landing {
-                flights: self.clone(),
-                key: key.clone(),
-                flight: Arc::clone(&waiter.flight),
-            };
-            let interest = Interest {
-                flights: self.clone(),
-                key,
-                flight: Arc::clone(&waiter.flight),
-            };
-            tokio::spawn(Flying {
-                fetch: fetch(interest),
-                landing: Some(landing),
-            });
+        if !collapsed {
+            let landing = Landing(Arc::clone(&waiter.flight));
+            let fetch = fetch(Interest(Arc::clone(&waiter.flight)));
+            let fetch = Box::pin(fetch);
+            waiter.flying = Some(Flying { fetch, landing });
         }
         Ok(waiter)
     }
@@ -157,28 +158,22 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         self.lock().len()
     }
 
+    /// How many have landed. If it is the same after starting a flight as before a look
+    /// at where flights leave what they bring, none has landed since that look.
+    #[must_use]
+    pub fn landings(&self) -> usize {
+        self.shared.landings.load(Ordering::Acquire)
+    }
+
     /// How many requests wait for one.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.waiting.load(Ordering::Relaxed)
     }
+}
 
-    /// Frees `key` if it still belongs to this flight and `condition` holds while nobody
-    /// can join.
-    fn remove(&self, key: &K, flight: &Arc<Flight<T>>, condition: impl FnOnce() -> bool) -> bool {
-        let mut flights = self.lock();
-        let is_it = |found: &Arc<Flight<T>>| Arc::ptr_eq(found, flight);
-        if !flights.get(key).is_some_and(is_it) {
-            return true;
-        }
-        let may = condition();
-        if may {
-            flights.remove(key);
-        }
-        may
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Arc<Flight<T>>>> {
+impl<K: Key, T> Flights<K, T> {
+    fn lock(&self) -> MutexGuard<'_, Joinable<K, T>> {
         // Nothing panics while the lock is held, so a poisoned map is whole.
         self.shared
             .flights
@@ -187,7 +182,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
     }
 }
 
-impl<K, T> Clone for Flights<K, T> {
+impl<K: Key, T> Clone for Flights<K, T> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -201,9 +196,11 @@ impl<K: Key, T: Outcome> Default for Flights<K, T> {
     }
 }
 
-impl<T> Flight<T> {
-    fn new() -> Self {
+impl<K: Key, T> Flight<K, T> {
+    fn new(flights: Flights<K, T>, key: K) -> Self {
         Self {
+            flights,
+            key,
             outcome: OnceLock::new(),
             landed: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -211,19 +208,39 @@ impl<T> Flight<T> {
         }
     }
 
-    /// Tells everybody; only the first outcome counts.
-    fn publish(&self, outcome: Option<T>) {
+    /// Frees the key, then tells everybody; only the first outcome counts.
+    fn land(self: &Arc<Self>, outcome: Option<T>) {
+        let landings = &self.flights.shared.landings;
+        landings.fetch_add(1, Ordering::Release);
+        self.free_if(|| true);
         if self.outcome.set(outcome).is_ok() {
             self.landed.notify_waiters();
+        }
+    }
+
+    /// Frees the key if it still belongs to this flight and `condition` holds while
+    /// nobody can join. Whether nobody can join any more.
+    fn free_if(self: &Arc<Self>, condition: impl FnOnce() -> bool) -> bool {
+        let mut flights = self.flights.lock();
+        match flights.entry(self.key.clone()) {
+            Entry::Occupied(found) if Arc::ptr_eq(found.get(), self) => {
+                let may = condition();
+                if may {
+                    found.remove();
+                }
+                may
+            }
+            _ => true,
         }
     }
 }
 
 /// One request's place in a flight. Dropping it leaves the flight.
 pub struct Waiter<K: Key, T: Outcome> {
-    flights: Flights<K, T>,
-    flight: Arc<Flight<T>>,
+    flight: Arc<Flight<K, T>>,
     collapsed: bool,
+    /// The flight itself, until it has landed, if this request started it.
+    flying: Option<Flying<K, T>>,
 }
 
 impl<K: Key, T: Outcome> Waiter<K, T> {
@@ -236,12 +253,24 @@ impl<K: Key, T: Outcome> Waiter<K, T> {
     /// Waits for the flight to land. May be cancelled and called again.
     ///
     /// # Errors
-    /// The flight's task panicked or was aborted.
+    /// The flight panicked, or its task was aborted.
     pub async fn landed(&mut self) -> Result<T, Lost> {
-        // Made before the look, it is told of what happens after the look.
-        let landed = self.flight.landed.notified();
-        if self.flight.outcome.get().is_none() {
-            landed.await;
+        if let Some(flying) = &mut self.flying {
+            poll_fn(|cx| {
+                let poll = AssertUnwindSafe(|| Pin::new(&mut *flying).poll(cx));
+                // A panic is the flight's, as it would be in a task of its own; this
+                // request is one of those who are told.
+                catch_unwind(poll).unwrap_or(Poll::Ready(()))
+            })
+            .await;
+            // If it panicked, it is lost by this.
+            self.flying = None;
+        } else {
+            // Made before the look, it is told of what happens after the look.
+            let landed = self.flight.landed.notified();
+            if self.flight.outcome.get().is_none() {
+                landed.await;
+            }
         }
         self.flight.outcome.get().cloned().flatten().ok_or(Lost)
     }
@@ -249,31 +278,37 @@ impl<K: Key, T: Outcome> Waiter<K, T> {
 
 impl<K: Key, T: Outcome> Drop for Waiter<K, T> {
     fn drop(&mut self) {
-        self.flights.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.flight
+            .flights
+            .shared
+            .waiting
+            .fetch_sub(1, Ordering::Relaxed);
         if self.flight.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.flight.left.notify_one();
+        }
+        if let Some(flying) = self.flying.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Without a runtime there is nothing left that could carry it on.
+            runtime.spawn(flying);
         }
     }
 }
 
 /// A flight's view of those who wait for it.
-pub struct Interest<K, T> {
-    flights: Flights<K, T>,
-    key: K,
-    flight: Arc<Flight<T>>,
-}
+pub struct Interest<K: Key, T>(Arc<Flight<K, T>>);
 
 impl<K: Key, T: Outcome> Interest<K, T> {
     /// Completes when nobody waits any more; from then on nobody can join, so the
     /// flight may end without having done anything. Cancelling it keeps the
     /// flight joinable.
     pub async fn abandoned(&self) {
-        let is_abandoned = || self.flight.waiting.load(Ordering::Relaxed) == 0;
+        let is_abandoned = || self.0.waiting.load(Ordering::Relaxed) == 0;
         loop {
             // A notification that comes while nobody listens is kept.
-            let left = self.flight.left.notified();
+            let left = self.0.left.notified();
             // Somebody may come in between, and then again be the last to leave.
-            if is_abandoned() && self.flights.remove(&self.key, &self.flight, is_abandoned) {
+            if is_abandoned() && self.0.free_if(is_abandoned) {
                 return;
             }
             left.await;
@@ -281,51 +316,29 @@ impl<K: Key, T: Outcome> Interest<K, T> {
     }
 }
 
-pin_project! {
-    /// A flight's task. By hand, for an async block has room for a future that it is
-    /// given and, once more, for the same while it awaits it.
-    struct Flying<F, K: Key, T: Outcome> {
-        #[pin]
-        fetch: F,
-        landing: Option<Landing<K, T>>,
-    }
+/// A flight in the air, driven by whoever polls it.
+struct Flying<K: Key, T> {
+    fetch: Pin<Box<dyn Future<Output = T> + Send>>,
+    landing: Landing<K, T>,
 }
 
-impl<F: Future<Output = T>, K: Key, T: Outcome> Future for Flying<F, K, T> {
+impl<K: Key, T: Outcome> Future for Flying<K, T> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let outcome = ready!(this.fetch.poll(cx));
-        if let Some(landing) = this.landing.take() {
-            landing.land(outcome);
-        }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let outcome = ready!(self.fetch.as_mut().poll(cx));
+        self.landing.0.land(Some(outcome));
         Poll::Ready(())
     }
 }
 
-/// Frees the key, then publishes the outcome, also if there is none.
-struct Landing<K: Key, T: Outcome> {
-    flights: Flights<K, T>,
-    key: K,
-    flight: Arc<Flight<T>>,
-}
+/// Sees to it that a flight lands, also if there is no outcome.
+struct Landing<K: Key, T>(Arc<Flight<K, T>>);
 
-impl<K: Key, T: Outcome> Landing<K, T> {
-    fn land(self, outcome: T) {
-        self.end(Some(outcome));
-    }
-
-    fn end(&self, outcome: Option<T>) {
-        self.flights.remove(&self.key, &self.flight, || true);
-        self.flight.publish(outcome);
-    }
-}
-
-impl<K: Key, T: Outcome> Drop for Landing<K, T> {
+impl<K: Key, T> Drop for Landing<K, T> {
     fn drop(&mut self) {
-        if self.flight.outcome.get().is_none() {
-            self.end(None);
+        if self.0.outcome.get().is_none() {
+            self.0.land(None);
         }
     }
 }
@@ -333,6 +346,7 @@ impl<K: Key, T: Outcome> Drop for Landing<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::hash::RandomState;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::oneshot;
 
@@ -341,7 +355,11 @@ mod tests {
         max_waiters: 10_000,
     };
 
-    type TestFlights = Flights<&'static str, u32>;
+    type TestFlights = Flights<char, u32>;
+
+    impl Key for char {
+        type Hashes = RandomState;
+    }
 
     /// A flight that lands when told to, and counts how often it was started.
     struct Script {
@@ -357,9 +375,9 @@ mod tests {
             }
         }
 
-        fn join(&self, outcome: oneshot::Receiver<u32>) -> Waiter<&'static str, u32> {
+        fn join(&self, outcome: oneshot::Receiver<u32>) -> Waiter<char, u32> {
             let started = Arc::clone(&self.started);
-            let waiter = self.flights.join("key", &ROOMY, move |_| async move {
+            let waiter = self.flights.join('k', &ROOMY, move |_| async move {
                 started.fetch_add(1, Ordering::SeqCst);
                 outcome.await.expect("the script panics on purpose")
             });
@@ -410,11 +428,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_flight_goes_on_from_where_its_leader_left_it() {
+        let flights = TestFlights::new();
+        let (begun, has_begun) = oneshot::channel();
+        let (land, outcome) = oneshot::channel();
+        let mut leader = flights
+            .join('k', &ROOMY, |_| async move {
+                begun.send(()).unwrap();
+                outcome.await.expect("the script panics on purpose")
+            })
+            .unwrap();
+        let mut other = flights.join('k', &ROOMY, |_| async { 1 }).unwrap();
+        tokio::select! {
+            biased;
+            landed = leader.landed() => panic!("{landed:?}"),
+            begun = has_begun => begun.unwrap(),
+        }
+        drop(leader);
+        land.send(7).unwrap();
+        assert_eq!(other.landed().await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_panics_after_its_leader_left_is_lost() {
+        let script = Script::new();
+        let (land, outcome) = oneshot::channel();
+        let (leader, mut other) = (script.join(outcome), script.join(oneshot::channel().1));
+        drop(leader);
+        drop(land);
+        assert_eq!(other.landed().await, Err(Lost));
+        assert_eq!(script.flights.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_flight_that_its_runtime_leaves_behind_is_lost() {
+        let script = Script::new();
+        let (_land, outcome) = oneshot::channel();
+        let (leader, mut other) = (script.join(outcome), script.join(oneshot::channel().1));
+        drop(leader);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        assert_eq!(runtime.unwrap().block_on(other.landed()), Err(Lost));
+        assert_eq!(script.flights.in_flight(), 0);
+    }
+
+    #[tokio::test]
     async fn a_flight_lands_even_if_all_leave() {
         let flights = TestFlights::new();
         let (land, outcome) = oneshot::channel::<u32>();
         let (stored, was_stored) = oneshot::channel();
-        let waiter = flights.join("key", &ROOMY, |_| async move {
+        let waiter = flights.join('k', &ROOMY, |_| async move {
             let outcome = outcome.await.unwrap();
             stored.send(outcome).unwrap();
             outcome
@@ -436,6 +498,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_landing_is_counted_before_another_flight_can_start() {
+        let script = Script::new();
+        for landed in 0..10 {
+            assert_eq!(script.flights.landings(), landed);
+            let (land, outcome) = oneshot::channel();
+            let mut waiter = script.join(outcome);
+            land.send(1).unwrap();
+            assert_eq!(waiter.landed().await, Ok(1));
+        }
+    }
+
+    #[tokio::test]
     async fn the_key_is_free_before_the_outcome_is_known() {
         let script = Script::new();
         for round in 1..=100 {
@@ -452,7 +526,7 @@ mod tests {
     async fn an_abandoned_flight_ends_and_cannot_be_joined() {
         let flights = TestFlights::new();
         let (ended, has_ended) = oneshot::channel();
-        let waiter = flights.join("key", &ROOMY, |interest| async move {
+        let waiter = flights.join('k', &ROOMY, |interest| async move {
             interest.abandoned().await;
             ended.send(()).unwrap();
             0
@@ -460,7 +534,7 @@ mod tests {
         assert_eq!(flights.in_flight(), 1);
         drop(waiter);
         has_ended.await.unwrap();
-        let mut next = flights.join("key", &ROOMY, |_| async { 1 }).unwrap();
+        let mut next = flights.join('k', &ROOMY, |_| async { 1 }).unwrap();
         assert_eq!(next.landed().await, Ok(1));
     }
 
@@ -468,7 +542,7 @@ mod tests {
     async fn a_flight_that_is_joined_again_is_not_abandoned() {
         let flights = TestFlights::new();
         let (land, outcome) = oneshot::channel();
-        let leader = flights.join("key", &ROOMY, |interest| async move {
+        let leader = flights.join('k', &ROOMY, |interest| async move {
             tokio::select! {
                 biased;
                 () = interest.abandoned() => 0,
@@ -477,7 +551,7 @@ mod tests {
         });
         // Nothing runs in between: the flight sees one waiter go and one come.
         drop(leader);
-        let mut other = flights.join("key", &ROOMY, |_| async { 1 }).unwrap();
+        let mut other = flights.join('k', &ROOMY, |_| async { 1 }).unwrap();
         assert!(other.collapsed());
         tokio::task::yield_now().await;
         land.send(7).unwrap();
@@ -492,11 +566,11 @@ mod tests {
             max_waiters: 3,
         };
         let join = |key| flights.join(key, &limits, |_| std::future::pending());
-        let _held = (join("a").unwrap(), join("a").unwrap());
-        assert_eq!(join("a").err(), Some(TooManyWaiters));
-        let held = join("b").unwrap();
-        assert_eq!(join("c").err(), Some(TooManyWaiters));
+        let _held = (join('a').unwrap(), join('a').unwrap());
+        assert_eq!(join('a').err(), Some(TooManyWaiters));
+        let held = join('b').unwrap();
+        assert_eq!(join('c').err(), Some(TooManyWaiters));
         drop(held);
-        assert!(join("c").is_ok());
+        assert!(join('c').is_ok());
     }
 }

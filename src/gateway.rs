@@ -329,6 +329,7 @@ impl Gateway {
                 "a cached template without credentials",
             ));
         };
+        let landings = self.flights.landings();
         let found = self.cache.lookup(&key, &directives);
         let (forward, terms) = match &found {
             Some(Found {
@@ -361,7 +362,7 @@ impl Gateway {
             terms
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), record)).await;
+        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), landings, record)).await;
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
@@ -377,13 +378,14 @@ impl Gateway {
     }
 
     /// Joins or starts the flight, and waits until it lands or the caller's own
-    /// deadline passes.
+    /// deadline passes. So many flights had landed before the cache was looked into.
     async fn fly(
         self: &Arc<Self>,
         config: &Arc<Config>,
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
+        landings: usize,
         record: &mut Record,
     ) -> Result<Landed, Error> {
         // A flight's own deadline is the usual one at least, for others may join.
@@ -395,9 +397,13 @@ impl Gateway {
             let fits = self.limits.check(region, family, skill, ask.deadline);
             fits.map_err(upstream::refused)?;
         }
-        let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
+        let mut waiter = self.join(config, ask, rule, key, landings, ask.deadline.max(usual))?;
         let collapsed = waiter.collapsed();
-        let landed = timeout_at(ask.deadline + LANDING, waiter.landed()).await;
+        let landed = match collapsed || ask.deadline < usual {
+            true => timeout_at(ask.deadline + LANDING, waiter.landed()).await,
+            // This request drives the flight, which keeps the same deadline.
+            false => Ok(waiter.landed().await),
+        };
         let landed = landed.map_err(|_| {
             let seconds = (ask.deadline - record.started).as_secs_f64();
             Error::new(Kind::Deadline, format!("no answer within {seconds}s"))
@@ -435,7 +441,8 @@ impl Gateway {
     ) {
         let deadline = Instant::now() + config.file.deadline.default;
         // Its terms are `Anew`: what is stored is what it is to replace.
-        let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) else {
+        let (key, landings) = ((key, Terms::Anew), self.flights.landings());
+        let Ok(mut waiter) = self.join(config, ask, rule, key, landings, deadline) else {
             return;
         };
         if !waiter.collapsed() {
@@ -450,6 +457,7 @@ impl Gateway {
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
+        landings: usize,
         deadline: Instant,
     ) -> Result<Waiter<FlightKey, Landed>, Error> {
         let uri = config
@@ -466,9 +474,13 @@ impl Gateway {
                 expires_at: ask.hints.expires_at,
                 deadline,
             };
+            let is_known = self.flights.landings() == landings;
             async move {
+                let Self {
+                    cache, upstream, ..
+                } = &*gateway;
                 flight
-                    .run(&gateway.cache, &gateway.upstream, &config, interest)
+                    .run(cache, is_known, upstream, &config, interest)
                     .await
             }
         };

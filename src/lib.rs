@@ -47,9 +47,10 @@
 //!    but allowed, and it is renewed meanwhile. *A hit ends here.*
 //! 7. [`coalesce`]: the request joins the flight for its key or starts it, and
 //!    waits until it lands or its own deadline passes. *504.*
-//! 8. [`upstream`], in the flight's own task: admit, past the breaker and the
-//!    quotas; send with the [`limits::Permit`]; judge; wait, if the retry budget
-//!    allows it, and again; all inside the flight's deadline. *429, 502, 503, 504.*
+//! 8. [`upstream`], in the flight, which goes on if its callers leave: admit, past
+//!    the breaker and the quotas; send with the [`limits::Permit`]; judge; wait, if
+//!    the retry budget allows it, and again; all inside the flight's deadline. *429,
+//!    502, 503, 504.*
 //! 9. [`cache::policy`] decides whether the answer is stored, and for how long.
 //! 10. [`record`] is counted and logged, once, whatever the end was.
 //!

@@ -17,13 +17,17 @@ pub mod retry;
 #[cfg(test)]
 mod tests;
 
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::header::RETRY_AFTER;
 use http::uri::Uri;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::{self, Body, Fault, Progress};
@@ -37,7 +41,7 @@ use crate::route::Region;
 use crate::token::{BearerToken, SkillId};
 use breaker::{Breaker, BreakerSnapshot, Pass};
 use budget::Budget;
-use client::Client;
+use client::{Arriving, Client};
 use retry::{Outcome, Tally, Verdict};
 
 /// One call, as often as it takes.
@@ -160,6 +164,8 @@ impl Upstream {
                 Some(_) => Entry::Again,
             };
             let admitted = tokio::select! {
+                // The first to be asked is the one that is there at once, as a rule.
+                biased;
                 admitted = self.admit(call, entry, deadline) => admitted,
                 () = &mut abandoned => {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));
@@ -176,9 +182,8 @@ impl Upstream {
             }
             effort.attempts += 1;
             effort.queue_wait += permit.waited();
-            let started = Instant::now();
-            let outcome = self.attempt(call, config, permit, deadline).await;
-            effort.upstream_time += started.elapsed();
+            let (outcome, took) = self.attempt(call, config, permit, deadline).await;
+            effort.upstream_time += took;
             let seen = seen(&outcome);
             pass.judge(seen);
             unavailable += u32::from(seen.is_unavailable());
@@ -227,49 +232,38 @@ impl Upstream {
         &self.guards[region.index()]
     }
 
-    /// One attempt: sends, and reads the whole answer.
+    /// One attempt: sends, and reads the whole answer. Tells how long that took.
     async fn attempt(
         &self,
         call: &Call,
         config: &Config,
         permit: Permit,
         deadline: Instant,
-    ) -> Result<Whole, Kind> {
+    ) -> (Result<Whole, Kind>, Duration) {
         let started = Instant::now();
         let limit = started + config.file.upstream.answer_timeout;
-        let outcome =
-            timeout_at(limit.min(deadline), async {
-                let request = request_of(call, body::whole(Bytes::new()));
-                let response = self
-                    .client
-                    .send(permit, request, call.token.as_ref())
-                    .await?;
-                let (parts, incoming) = response.into_parts();
-                let limited = Limited::new(incoming, config.file.upstream.max_answer_bytes);
-                let body = limited.collect().await.map_err(|error| {
-                    match error.is::<LengthLimitError>() {
-                        true => Kind::AnswerTooLarge,
-                        false => Kind::AnswerLost,
-                    }
-                })?;
-                Ok(Response::from_parts(parts, body.to_bytes()))
-            })
-            .await
-            // Only a time-out of its own says something about upstream.
-            .unwrap_or(Err(match limit <= deadline {
-                true => Kind::AnswerTimeout,
-                false => Kind::Deadline,
-            }));
+        // Pinned where it is made: a future that is moved into another is copied, with
+        // all the room that it takes.
+        let answer = pin!(async {
+            let request = request_of(call, body::whole(Bytes::new()));
+            let token = call.token.as_ref();
+            let response = self.client.send(permit, request, token).await?;
+            let (parts, body) = response.into_parts();
+            let body = whole(body, config.file.upstream.max_answer_bytes).await?;
+            Ok(Response::from_parts(parts, body))
+        });
+        let outcome = timeout_at(limit.min(deadline), answer).await;
+        // Only a time-out of its own says something about upstream.
+        let outcome = outcome.unwrap_or(Err(match limit <= deadline {
+            true => Kind::AnswerTimeout,
+            false => Kind::Deadline,
+        }));
+        let took = started.elapsed();
         let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
         let skill = call.skill.as_ref();
-        self.metrics.attempt(
-            call.region,
-            Family::Profile,
-            skill,
-            label,
-            started.elapsed(),
-        );
-        outcome
+        self.metrics
+            .attempt(call.region, Family::Profile, skill, label, took);
+        (outcome, took)
     }
 
     /// Sends a call once and relays its answer as it comes. The call waits for its
@@ -334,6 +328,37 @@ impl Upstream {
     }
 }
 
+/// Reads a body to its end. One that comes in one piece, as most do, is not copied.
+///
+/// # Errors
+/// It breaks off, or is larger than `limit`, in bytes.
+async fn whole(mut body: Arriving, limit: usize) -> Result<Bytes, Kind> {
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else {
+            break;
+        };
+        let frame = frame.map_err(|_| Kind::AnswerLost)?;
+        // What is not data is trailers.
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if piece.len() > limit - first.len().max(all.len()) {
+            return Err(Kind::AnswerTooLarge);
+        }
+        if first.is_empty() && all.is_empty() {
+            first = piece;
+        } else {
+            all.extend_from_slice(&mem::take(&mut first));
+            all.extend_from_slice(&piece);
+        }
+    }
+    Ok(match all.is_empty() {
+        true => first,
+        false => all.freeze(),
+    })
+}
+
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
@@ -345,8 +370,12 @@ async fn until(time: Option<Instant>) {
 fn seen(outcome: &Result<Whole, Kind>) -> Outcome {
     match outcome {
         Ok(whole) => {
-            let asked = retry::retry_after(whole.headers(), SystemTime::now());
-            Outcome::Answered(whole.status(), asked)
+            let headers = whole.headers();
+            // The clock is read only where there may be a date to compare it with.
+            let asked = headers
+                .contains_key(RETRY_AFTER)
+                .then(|| retry::retry_after(headers, SystemTime::now()));
+            Outcome::Answered(whole.status(), asked.flatten())
         }
         Err(kind) => Outcome::Failed(*kind),
     }

@@ -27,31 +27,35 @@ pub struct CacheKey {
 }
 
 impl Hash for CacheKey {
-    /// Both parts are hashes already, under a key that nobody knows: half of each is
-    /// enough to spread the keys, see [`Spread`].
     fn hash<H: Hasher>(&self, state: &mut H) {
+        // Half of each part is enough to spread the keys.
         let [head @ .., _, _, _, _, _, _, _, _] = self.request;
         state.write_u64(self.credentials.head() ^ u64::from_ne_bytes(head));
     }
 }
 
-/// Takes a [`CacheKey`] as its own hash.
+/// Hashes keys for the tables of one process. A key is a hash already, under a secret
+/// that the makers of requests do not know: to hash it once more would be for nothing.
+pub type KeyHashes = BuildHasherDefault<KeyHasher>;
+
+/// See [`KeyHashes`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Spread(u64);
+pub struct KeyHasher(u64);
 
-/// Makes [`Spread`]s.
-pub type BuildSpread = BuildHasherDefault<Spread>;
-
-impl Hasher for Spread {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        // What is there beside a key has a handful of values.
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        // What comes beside a key, such as a discriminant, is short.
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
+    fn write_u64(&mut self, number: u64) {
+        self.0 = self.0.rotate_left(1) ^ number;
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number.cast_unsigned() as u64);
     }
 
     fn finish(&self) -> u64 {

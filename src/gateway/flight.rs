@@ -1,8 +1,7 @@
 //! One flight: looks in the cache again, calls, stores.
 //!
-//! It runs in a task of its own and owns all that it needs, so that whoever
-//! started it may leave. Its outcome is the same for all who wait for it: one
-//! credential, one key, one answer.
+//! It owns all that it needs, so that whoever started it may leave. Its outcome is
+//! the same for all who wait for it: one credential, one key, one answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::cache::entry::Entry;
-use crate::cache::key::{CacheKey, KEY_HEADERS};
+use crate::cache::key::{CacheKey, KEY_HEADERS, KeyHashes};
 use crate::cache::policy::{self, RequestDirectives, Use};
 use crate::cache::{Cache, Found, unix_seconds};
-use crate::coalesce::Interest;
+use crate::coalesce::{self, Interest};
 use crate::config::Config;
 use crate::error::Error;
 use crate::request;
@@ -26,6 +25,10 @@ use crate::upstream::{Call, Effort, Upstream, Whole};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
 pub(super) type FlightKey = (CacheKey, Terms);
+
+impl coalesce::Key for FlightKey {
+    type Hashes = KeyHashes;
+}
 
 /// What the request that starts a flight allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,16 +84,18 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Flies. Ends early if all waiters have left before anything was sent.
+    /// Flies. Ends early if all waiters have left before anything was sent. What the
+    /// cache has is known if nothing has landed since it was looked into.
     pub(super) async fn run(
         self,
         cache: &Cache,
+        is_known: bool,
         upstream: &Upstream,
         config: &Config,
         interest: Interest<FlightKey, Landed>,
     ) -> Landed {
         let (key, terms) = self.key;
-        if terms == Terms::Cached {
+        if terms == Terms::Cached && !is_known {
             // The last flight may have landed after our request had looked.
             let found = cache.lookup(&key, &RequestDirectives::default());
             if let Some(Found {
@@ -151,7 +156,8 @@ const RELAYED_HEADERS: [HeaderName; 4] = [
 /// nothing that is not part of the key may change it: one coding, and no
 /// preconditions.
 pub(super) fn headers(parts: &Parts) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    // Room for these, the token, and the origin's name, without growing.
+    let mut headers = HeaderMap::with_capacity(8);
     for name in KEY_HEADERS.iter().chain(&RELAYED_HEADERS) {
         for value in parts.headers.get_all(name) {
             headers.append(name, value.clone());

@@ -96,7 +96,11 @@ impl Client {
                 .insert(AUTHORIZATION, token.authorization().clone());
         }
         permit.sent();
-        match self.wire.request(request).await {
+        let outcome = match &self.wire {
+            Wire::Network(pool) => pool.request(&mut request).await.map(network),
+            Wire::Model(model) => model(request).await.map(modelled),
+        };
+        match outcome {
             Ok(response) => {
                 permit.answered(answered(&response));
                 // Nobody asked to switch protocols (RFC 9110 §15.2.2).
@@ -115,16 +119,12 @@ impl Client {
     }
 }
 
-impl Wire {
-    async fn request(&self, request: Request<Body>) -> Result<Response<Arriving>, Kind> {
-        match self {
-            Self::Network(pool) => Ok(pool.request(request).await?.map(Either::Left)),
-            Self::Model(model) => {
-                let response = model(request).await?;
-                Ok(response.map(|body| Either::Right(Full::new(body))))
-            }
-        }
-    }
+fn network(response: Response<Incoming>) -> Response<Arriving> {
+    response.map(Either::Left)
+}
+
+fn modelled(response: Response<Bytes>) -> Response<Arriving> {
+    response.map(|body| Either::Right(Full::new(body)))
 }
 
 /// Opens an empty pool.

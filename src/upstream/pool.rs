@@ -16,14 +16,16 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme, Uri};
-use http::{HeaderValue, Request, Response, uri};
-use hyper::client::conn::{TrySendError, http1, http2};
+use http::{HeaderValue, Request, Response};
+use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{oneshot, watch};
@@ -31,10 +33,10 @@ use tokio::time::{Instant, sleep};
 use tower_service::Service as _;
 
 use super::connector::{Connector, Stream, kind_of};
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::error::Kind;
-use driven::Driven;
 pub(super) use driven::Incoming;
+use driven::{Driven, drive};
 use outgoing::Outgoing;
 
 /// The connections of one process.
@@ -54,11 +56,18 @@ struct State {
     sweeping: bool,
 }
 
-/// What is known of one origin (RFC 9110 §4.3.1).
-struct Origin {
+/// What an origin is called (RFC 9110 §4.3.1).
+#[derive(PartialEq)]
+struct Name {
     scheme: Scheme,
     authority: Authority,
+    /// The same in a head.
     host: HeaderValue,
+}
+
+/// What is known of one origin.
+struct Origin {
+    name: Arc<Name>,
     /// Its HTTP/1.1 connections that nobody uses, and since when; the latest last.
     idle: Vec<(Box<Driven>, Instant)>,
     /// Calls that open a connection, and would rather have one that is given back.
@@ -111,44 +120,53 @@ impl Pool {
         }
     }
 
-    /// Makes one call. Cancelling it closes the connection or resets the stream.
+    /// Makes one call, and takes the headers and the body out of the request for it.
+    /// Cancelling it closes the connection or resets the stream.
     ///
     /// # Errors
     /// What kept the head of an answer from coming.
     pub(super) async fn request(
         self: &Arc<Self>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Response<Incoming>, Kind> {
-        let mut request = request.map(Outgoing);
-        let uri = request.uri().clone();
         loop {
-            let (connection, kept) = match self.way(&uri)? {
+            let (connection, kept) = match self.way(request.uri())? {
                 Way::Kept(connection) => (connection, true),
-                way => self.opened(way, &uri).await?,
+                way => self.opened(way, request.uri()).await?,
             };
             let mut error = match connection {
                 Connection::Own(mut own) => {
-                    request.headers_mut().insert(HOST, own.host().clone());
-                    *request.uri_mut() = origin_form(&uri);
-                    match own.exchange(request).await {
+                    let headers = request.headers_mut();
+                    headers.insert(HOST, own.origin().host.clone());
+                    let (answer, connection) = own.begin(begun(request, origin_form));
+                    let mut answer = pin!(answer);
+                    let answer = poll_fn(|cx| {
+                        drive(connection, cx);
+                        answer.as_mut().poll(cx)
+                    });
+                    match answer.await {
                         Ok(response) => {
-                            let back = (Arc::downgrade(self), uri);
-                            return Ok(response.map(|body| Incoming::driven(body, own, back)));
+                            let pool = Arc::downgrade(self);
+                            return Ok(response.map(|body| Incoming::driven(body, own, pool)));
                         }
                         Err(error) => error,
                     }
                 }
                 Connection::Shared(mut shared) => {
                     request.headers_mut().remove(HOST);
-                    *request.uri_mut() = uri.clone();
-                    match shared.try_send_request(request).await {
+                    match shared.try_send_request(begun(request, Uri::clone)).await {
                         Ok(response) => return Ok(response.map(Incoming::shared)),
                         Err(error) => error,
                     }
                 }
             };
-            match unbegun(&mut error) {
-                Some(again) if kept => request = again,
+            match error.take_message() {
+                // Nothing of it was sent.
+                Some(again) if kept => {
+                    let (parts, body) = again.into_parts();
+                    *request.headers_mut() = parts.headers;
+                    *request.body_mut() = body.0;
+                }
                 _ => return Err(Kind::AnswerLost),
             }
         }
@@ -203,7 +221,7 @@ impl Pool {
             }
         }
         // Whether TLS leads to HTTP/2 is not known before.
-        if origin.scheme == Scheme::HTTPS && !origin.speaks_http1 {
+        if origin.name.scheme == Scheme::HTTPS && !origin.speaks_http1 {
             if let Some(opening) = &origin.opening
                 && opening.has_changed().is_ok()
             {
@@ -242,7 +260,7 @@ impl Pool {
         Ok(Box::new(Driven::new(
             sender,
             connection,
-            origin.host.clone(),
+            Arc::clone(&origin.name),
         )))
     }
 
@@ -262,12 +280,9 @@ impl Pool {
     }
 
     /// Takes back a connection whose answer has been read whole.
-    fn give_back(self: &Arc<Self>, uri: &Uri, own: Box<Driven>) {
-        let mut own = own;
+    fn give_back(self: &Arc<Self>, mut own: Box<Driven>) {
         let mut state = self.lock();
-        let Some(origin) = state.origin(uri) else {
-            return;
-        };
+        let origin = state.named(own.origin());
         while let Some(waiting) = origin.waiting.pop_front() {
             match waiting.send(own) {
                 Ok(()) => return,
@@ -304,7 +319,7 @@ impl Pool {
 
     /// Sees to it that what is kept now is closed in time.
     fn keep_swept(self: &Arc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.sweeping, true) {
+        if !mem::replace(&mut state.sweeping, true) {
             tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout / 2));
         }
     }
@@ -319,20 +334,29 @@ impl State {
     /// What is known of the origin of an absolute URI.
     fn origin(&mut self, uri: &Uri) -> Option<&mut Origin> {
         let (scheme, authority) = (uri.scheme()?, uri.authority()?);
-        let is_it = |origin: &Origin| origin.scheme == *scheme && origin.authority == *authority;
-        let at = match self.origins.iter().position(is_it) {
-            Some(at) => at,
-            None => {
-                let origin = Origin::new(scheme.clone(), authority.clone());
-                self.origins.push(origin);
-                self.origins.len() - 1
-            }
-        };
-        self.origins.get_mut(at)
+        let is_it = |name: &Name| name.scheme == *scheme && name.authority == *authority;
+        let at = self.origins.iter().position(|origin| is_it(&origin.name));
+        let new = || Arc::new(Name::new(scheme.clone(), authority.clone()));
+        Some(self.at(at, new))
+    }
+
+    /// The same of an origin by its name.
+    fn named(&mut self, name: &Arc<Name>) -> &mut Origin {
+        let is_it = |origin: &Origin| Arc::ptr_eq(&origin.name, name) || origin.name == *name;
+        let at = self.origins.iter().position(is_it);
+        self.at(at, || Arc::clone(name))
+    }
+
+    fn at(&mut self, at: Option<usize>, new: impl FnOnce() -> Arc<Name>) -> &mut Origin {
+        let at = at.unwrap_or_else(|| {
+            self.origins.push(Origin::new(new()));
+            self.origins.len() - 1
+        });
+        &mut self.origins[at]
     }
 }
 
-impl Origin {
+impl Name {
     fn new(scheme: Scheme, authority: Authority) -> Self {
         // RFC 9110 §4.2.3: the port of the scheme itself is left out.
         let usual = match scheme == Scheme::HTTPS {
@@ -347,6 +371,14 @@ impl Origin {
             scheme,
             authority,
             host: host.unwrap_or(HeaderValue::from_static("")),
+        }
+    }
+}
+
+impl Origin {
+    fn new(name: Arc<Name>) -> Self {
+        Self {
+            name,
             idle: Vec::new(),
             waiting: VecDeque::new(),
             shared: None,
@@ -373,14 +405,20 @@ async fn sweep(pool: Weak<Pool>, every: Duration) {
     }
 }
 
-/// The request, if nothing of it was sent.
-fn unbegun(error: &mut TrySendError<Request<Outgoing>>) -> Option<Request<Outgoing>> {
-    error.take_message()
+/// A request as it is handed to a connection, with headers and body taken out of the one
+/// that stays here. Only its URI is needed in case it has to be begun anew.
+fn begun(request: &mut Request<Body>, form: impl FnOnce(&Uri) -> Uri) -> Request<Outgoing> {
+    let body = mem::replace(request.body_mut(), body::whole(Bytes::new()));
+    let mut begun = Request::new(Outgoing(body));
+    *begun.headers_mut() = mem::take(request.headers_mut());
+    *begun.method_mut() = request.method().clone();
+    *begun.uri_mut() = form(request.uri());
+    begun
 }
 
 /// RFC 9112 §3.2.1.
 fn origin_form(uri: &Uri) -> Uri {
-    let mut parts = uri::Parts::default();
-    parts.path_and_query = uri.path_and_query().cloned();
-    Uri::from_parts(parts).unwrap_or_default()
+    uri.path_and_query()
+        .cloned()
+        .map_or_else(Uri::default, Uri::from)
 }

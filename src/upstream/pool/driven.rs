@@ -1,61 +1,59 @@
 //! One HTTP/1.1 connection, driven by whoever uses it.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::sync::Weak;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body;
 use hyper::client::conn::{TrySendError, http1};
 
-use super::Pool;
 use super::outgoing::Outgoing;
+use super::{Name, Pool};
 use crate::upstream::connector::Stream;
 
 /// A connection and the way to send on it. Dropping it closes it.
 pub(super) struct Driven {
     sender: http1::SendRequest<Outgoing>,
     /// Dropped as soon as it has ended: only then are those told that wait for it.
-    connection: Option<http1::Connection<Stream, Outgoing>>,
-    /// What its origin is called in a head.
-    host: HeaderValue,
+    connection: Link,
+    origin: Arc<Name>,
 }
+
+/// The connection itself.
+pub(super) type Link = Option<http1::Connection<Stream, Outgoing>>;
+
+/// What came of sending a request.
+pub(super) type Sent = Result<Response<body::Incoming>, TrySendError<Request<Outgoing>>>;
 
 impl Driven {
     pub(super) fn new(
         sender: http1::SendRequest<Outgoing>,
         connection: http1::Connection<Stream, Outgoing>,
-        host: HeaderValue,
+        origin: Arc<Name>,
     ) -> Self {
         Self {
             sender,
             connection: Some(connection),
-            host,
+            origin,
         }
     }
 
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.host
+    /// Where it leads.
+    pub(super) fn origin(&self) -> &Arc<Name> {
+        &self.origin
     }
 
-    /// Sends a request and drives the connection until the head of the answer is there.
-    ///
-    /// # Errors
-    /// With the request, if nothing of it was sent.
-    pub(super) async fn exchange(
+    /// Begins to send a request. The answer comes while the connection is
+    /// [driven](drive), or an error, with the request if nothing of it was sent.
+    pub(super) fn begin(
         &mut self,
         request: Request<Outgoing>,
-    ) -> Result<Response<body::Incoming>, TrySendError<Request<Outgoing>>> {
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let connection = &mut self.connection;
-        poll_fn(|cx| {
-            drive(connection, cx);
-            answer.as_mut().poll(cx)
-        })
-        .await
+    ) -> (impl Future<Output = Sent> + use<>, &mut Link) {
+        let answer = self.sender.try_send_request(request);
+        (answer, &mut self.connection)
     }
 
     /// Whether the connection, which nobody uses, has ended.
@@ -77,7 +75,7 @@ impl Driven {
 }
 
 /// Moves what there is to move.
-fn drive(connection: &mut Option<http1::Connection<Stream, Outgoing>>, cx: &mut Context<'_>) {
+pub(super) fn drive(connection: &mut Link, cx: &mut Context<'_>) {
     let polled = connection
         .as_mut()
         .map(|connection| Pin::new(connection).poll(cx));
@@ -91,21 +89,19 @@ fn drive(connection: &mut Option<http1::Connection<Stream, Outgoing>>, cx: &mut 
 /// with the last piece.
 pub struct Incoming {
     body: body::Incoming,
-    own: Option<(Box<Driven>, Back)>,
+    /// The connection, and where it goes back to.
+    own: Option<(Box<Driven>, Weak<Pool>)>,
 }
-
-/// Where a connection goes back to.
-pub(super) type Back = (Weak<Pool>, Uri);
 
 impl Incoming {
     pub(super) fn shared(body: body::Incoming) -> Self {
         Self { body, own: None }
     }
 
-    pub(super) fn driven(body: body::Incoming, own: Box<Driven>, back: Back) -> Self {
+    pub(super) fn driven(body: body::Incoming, own: Box<Driven>, pool: Weak<Pool>) -> Self {
         let mut this = Self {
             body,
-            own: Some((own, back)),
+            own: Some((own, pool)),
         };
         if this.body.is_end_stream() {
             this.give_back();
@@ -114,13 +110,13 @@ impl Incoming {
     }
 
     fn give_back(&mut self) {
-        let Some((mut own, (pool, uri))) = self.own.take() else {
+        let Some((mut own, pool)) = self.own.take() else {
             return;
         };
         if own.is_free()
             && let Some(pool) = pool.upgrade()
         {
-            pool.give_back(&uri, own);
+            pool.give_back(own);
         }
     }
 }

@@ -60,7 +60,7 @@ const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
 async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Kind> {
     let mut request = Request::new(body::whole(Bytes::new()));
     *request.uri_mut() = uri.clone();
-    let body = pool.request(request).await?.into_body();
+    let body = pool.request(&mut request).await?.into_body();
     let body = body.collect().await.map_err(|_| Kind::AnswerLost)?;
     Ok(body.to_bytes())
 }
@@ -160,7 +160,7 @@ async fn an_answer_that_is_not_read_whole_closes_its_connection() {
     let leave = async {
         let mut request = Request::new(body::whole(Bytes::new()));
         *request.uri_mut() = origin.uri.clone();
-        let mut body = pool.request(request).await.unwrap().into_body();
+        let mut body = pool.request(&mut request).await.unwrap().into_body();
         assert!(body.frame().await.unwrap().is_ok());
         drop(body);
     };
@@ -215,7 +215,7 @@ async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
     let Ok(Way::Open(mut given_back)) = pool.way(&origin.uri) else {
         panic!("there is no other");
     };
-    pool.give_back(&origin.uri, own);
+    pool.give_back(own);
     assert!(given_back.try_recv().is_ok());
     assert_eq!(idle(&pool), 0);
     drop(streams);
