@@ -3,7 +3,8 @@
 //! Closed, every call goes, and failures are counted in a row and as a share of a
 //! sliding window. Open, none goes until a moment that moves out with each failed
 //! probe; after it, half-open, a single call goes at a time, the probe, whose
-//! success closes the circuit and whose failure opens it again.
+//! success closes the circuit and whose failure opens it again. For a probe every
+//! answer that is no failure is a success.
 //!
 //! Pure: time is passed in, and so is the draw of the dice.
 
@@ -21,6 +22,9 @@ use crate::upstream::retry::Outcome;
 pub(super) enum Health {
     /// It answers, whatever the answer.
     Alive,
+    /// It answers, but only that a skill has asked for enough: that is neither for
+    /// nor against the region, but enough for a probe.
+    Throttling,
     /// It does not, or only says that it cannot.
     Failing(Outcome),
 }
@@ -153,7 +157,7 @@ impl Circuit {
             return None;
         }
         match (&mut self.state, health) {
-            (State::Closed { .. }, None) => None,
+            (State::Closed { .. }, None | Some(Health::Throttling)) => None,
             (State::Closed { in_a_row, recent }, Some(Health::Alive)) => {
                 *in_a_row = 0;
                 recent.now(now).successes += 1;
@@ -170,7 +174,7 @@ impl Circuit {
                 open.probing = false;
                 None
             }
-            (State::Open(_), Some(Health::Alive)) => {
+            (State::Open(_), Some(Health::Alive | Health::Throttling)) => {
                 let after = now - self.since;
                 self.close(now);
                 Some(Change::Closed { after })
@@ -368,6 +372,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
     const ALIVE: Option<Health> = Some(Health::Alive);
+    const THROTTLING: Option<Health> = Some(Health::Throttling);
     const FAILING: Option<Health> = Some(Health::Failing(Outcome::Failed(Kind::Connect)));
 
     /// A circuit and its clock.
@@ -461,11 +466,13 @@ mod tests {
 
     #[test]
     fn what_tells_nothing_neither_adds_to_the_row_nor_ends_it() {
-        let mut bench = Bench::new();
-        bench.calls(4, FAILING);
-        bench.calls(100, None);
-        assert_eq!(bench.phase(), Phase::Closed);
-        assert!(bench.call(FAILING).is_some());
+        for nothing in [None, THROTTLING] {
+            let mut bench = Bench::new();
+            bench.calls(4, FAILING);
+            bench.calls(100, nothing);
+            assert_eq!(bench.phase(), Phase::Closed);
+            assert!(bench.call(FAILING).is_some());
+        }
     }
 
     #[test]
@@ -520,11 +527,13 @@ mod tests {
 
     #[test]
     fn a_probe_that_succeeds_closes_it_and_nothing_is_held_against_the_region() {
-        let mut bench = Bench::opened();
-        let closed = bench.later(700 * MS).call(ALIVE);
-        assert_eq!(closed, Some(Change::Closed { after: 700 * MS }));
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
+        for success in [ALIVE, THROTTLING] {
+            let mut bench = Bench::opened();
+            let closed = bench.later(700 * MS).call(success);
+            assert_eq!(closed, Some(Change::Closed { after: 700 * MS }));
+            bench.calls(4, FAILING);
+            assert_eq!(bench.phase(), Phase::Closed);
+        }
     }
 
     #[test]
