@@ -112,7 +112,7 @@ impl Queue {
         }
         let expected_at = self.expect(tenant, entry, now, deadline)?;
         if self.waiting >= self.limits.max_queue {
-            self.make_room(tenant, now)?;
+            self.make_room(tenant, entry, now)?;
         }
         self.note_crowding(tenant, now);
         let (sender, grant) = oneshot::channel();
@@ -121,11 +121,12 @@ impl Queue {
         self.waiting += 1;
         let waiter = Waiter {
             seq,
+            entry,
             expected_at,
             deadline,
             grant: sender,
         };
-        self.tenants[tenant].waiting.push(entry, waiter);
+        self.tenants[tenant].waiting.push(waiter);
         self.settle(tenant, now);
         Ok(Entered::Queued(Queued { tenant, seq, grant }))
     }
@@ -166,7 +167,7 @@ impl Queue {
                 return Some((tenant, waiter));
             }
             self.settle(tenant, now);
-            let refusal = self.refusal(tenant, Entry::New, now);
+            let refusal = self.refusal(tenant, waiter.entry, now);
             // Whoever has left needs no refusal.
             waiter.grant.send(Err(refusal)).ok();
         }
@@ -612,10 +613,10 @@ impl Queue {
     ///
     /// # Errors
     /// That is the one who asks.
-    fn make_room(&mut self, tenant: usize, now: Instant) -> Result<(), Refusal> {
-        let full = |queue: &Self, of| Refusal {
+    fn make_room(&mut self, tenant: usize, entry: Entry, now: Instant) -> Result<(), Refusal> {
+        let full = |queue: &Self, of, entry| Refusal {
             scope: Scope::Queue,
-            ..queue.refusal(of, Entry::New, now)
+            ..queue.refusal(of, entry, now)
         };
         let longest = self
             .tenants
@@ -623,11 +624,11 @@ impl Queue {
             .max_by_key(|(_, tenant)| tenant.waiting.len());
         let own = self.tenants[tenant].waiting.len();
         let Some((longest, _)) = longest.filter(|(_, other)| other.waiting.len() > own + 1) else {
-            return Err(full(self, tenant));
+            return Err(full(self, tenant, entry));
         };
         if let Some(last) = self.tenants[longest].waiting.pop_last() {
             self.waiting -= 1;
-            last.grant.send(Err(full(self, longest))).ok();
+            last.grant.send(Err(full(self, longest, last.entry))).ok();
             self.settle(longest, now);
         }
         Ok(())

@@ -51,6 +51,7 @@ pub(super) enum Standing {
 /// One request that waits.
 pub(super) struct Waiter {
     pub(super) seq: u64,
+    pub(super) entry: Entry,
     /// When it was expected to get its turn.
     pub(super) expected_at: Instant,
     pub(super) deadline: Instant,
@@ -81,8 +82,8 @@ impl Waiting {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry, waiter: Waiter) {
-        match entry {
+    pub(super) fn push(&mut self, waiter: Waiter) {
+        match waiter.entry {
             Entry::Again => self.again.push_back(waiter),
             Entry::New => self.new.push_back(waiter),
         }

@@ -278,6 +278,28 @@ async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_tries_again_too_late_is_told_its_own_wait_not_that_of_the_new() {
+    let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
+    let held = admit(&limits, &skill(1), MS).await.unwrap();
+    let one = skill(1);
+    let enter = |entry, within| {
+        let deadline = Instant::now() + within;
+        let admission = limits.admit(Region::Eu, Family::Profile, Some(&one), entry, deadline);
+        Box::pin(admission)
+    };
+    let mut again = enter(Entry::Again, 1200 * MS);
+    assert!(poll_once(&mut again).await.is_none());
+    let mut new: Vec<_> = (0..5).map(|_| enter(Entry::New, 60_000 * MS)).collect();
+    for new in &mut new {
+        assert!(poll_once(new).await.is_none());
+    }
+    // Its turn comes 50 ms before its deadline, and an answer takes three times that.
+    call(held, 150 * MS, 1).await;
+    let refusal = again.await.unwrap_err();
+    assert_eq!(refusal.wait, Duration::ZERO, "nobody was before it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let mut config = config(None, quota(1, 1000 * MS));
     config.queue.max_queue = 0;
