@@ -1,11 +1,12 @@
 //! The queue of one lane: who waits, who goes next, and who cannot be served.
 //!
 //! A request passes the gate of its region and those of its tenant, all or none.
-//! Among tenants whose own gates are open, those within their [share](super::share)
-//! go before those over it, and within each the one whose virtual time is least:
-//! a request of a tenant of weight w moves the tenant on by 1/w (start-time fair
-//! queueing: Goyal, Vin, Cheng, "Start-Time Fair Queueing", SIGCOMM 1996). A tenant
-//! that was away, or held back by its own quota, does not save up turns.
+//! Among tenants whose own gates are open, those below their [floor](super::share)
+//! go first, then those within their share, then those over it, and within each the
+//! one whose virtual time is least: a request of a tenant of weight w moves the
+//! tenant on by 1/w (start-time fair queueing: Goyal, Vin, Cheng, "Start-Time Fair
+//! Queueing", SIGCOMM 1996). A tenant that was away, or held back by its own quota,
+//! does not save up turns.
 //!
 //! Everything here is done under the lane's lock and with the time passed in.
 
@@ -21,7 +22,7 @@ use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
 use super::quota::Quota;
-use super::share::{Shares, Stake};
+use super::share::{Rank, Shares, Stake};
 use super::tenant::{Standing, Tenant, TenantKey, Waiter};
 use super::{
     Answered, Entry, FamilyLimits, LaneSnapshot, Learned, MAX_LEARNED_LISTED, QueueLimits, Refusal,
@@ -39,8 +40,8 @@ pub(super) struct Queue {
     shares: Shares,
     tenants: Slab<Tenant>,
     index: HashMap<TenantKey, usize>,
-    /// Tenants whose own gates are open: over their share or not, due, index.
-    ready: BTreeSet<(bool, u64, usize)>,
+    /// Tenants whose own gates are open: rank, due, index.
+    ready: BTreeSet<(Rank, u64, usize)>,
     /// Tenants whose own gates open at a known moment.
     blocked: BTreeSet<(Instant, usize)>,
     /// The due time of the request that went last.
@@ -427,7 +428,7 @@ impl Queue {
     fn settle(&mut self, tenant: usize, now: Instant) {
         let own = &mut self.tenants[tenant];
         match own.standing {
-            Standing::Ready(over, tag) => drop(self.ready.remove(&(over, tag, tenant))),
+            Standing::Ready(rank, tag) => drop(self.ready.remove(&(rank, tag, tenant))),
             Standing::Blocked(at) => drop(self.blocked.remove(&(at, tenant))),
             Standing::Unlisted => {}
         }
@@ -439,10 +440,11 @@ impl Queue {
             Turn::Now => {
                 own.tag = own.tag.max(self.virtual_time);
                 let quota = self.region.quota();
-                let over =
-                    quota.is_some_and(|quota| self.shares.is_over(&own.stake, slots(&quota)));
-                self.ready.insert((over, own.tag, tenant));
-                Standing::Ready(over, own.tag)
+                let rank = quota.map_or(Rank::WithinShare, |quota| {
+                    self.shares.rank(&own.stake, slots(&quota))
+                });
+                self.ready.insert((rank, own.tag, tenant));
+                Standing::Ready(rank, own.tag)
             }
             Turn::At(at) => {
                 self.blocked.insert((at, tenant));
@@ -593,7 +595,8 @@ impl Queue {
         };
         let own = &mut self.tenants[tenant];
         let polite = own.waiting.is_empty() && !self.shares.is_over(&own.stake, slots(&quota));
-        let noisy = self.ready.last().is_some_and(|(over, _, _)| *over);
+        let last = self.ready.last().map(|(rank, _, _)| *rank);
+        let noisy = last == Some(Rank::OverShare);
         if polite && noisy && own.turn(now) == Turn::Now {
             self.shares.crowded(slots(&quota));
         }
@@ -663,8 +666,8 @@ const LEAST_SLACK: Duration = Duration::from_millis(20);
 /// Below this many tenants nobody looks for idle ones.
 const SWEEP_FROM: usize = 1024;
 
-/// How many tenants are asked whether they may go: where the first 64 have to
-/// leave headroom, so have those behind them.
+/// How many tenants are asked whether they may go: where the first 64 have to leave
+/// slots free, so have those behind them, for whoever has not comes before them.
 const MOST_CANDIDATES: usize = 64;
 
 /// How far ahead a refusal looks.

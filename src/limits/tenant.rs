@@ -9,7 +9,7 @@ use super::adaptive::Belief;
 use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
-use super::share::Stake;
+use super::share::{Rank, Stake};
 use super::{Entry, Refusal};
 use crate::token::SkillId;
 
@@ -41,9 +41,8 @@ pub(super) struct Tenant {
 pub(super) enum Standing {
     /// Nobody waits, or all wait for an answer whose time is not known.
     Unlisted,
-    /// Among those who go as soon as the region lets them: over its share or not,
-    /// and when.
-    Ready(bool, u64),
+    /// Among those who go as soon as the region lets them: before whom, and when.
+    Ready(Rank, u64),
     /// Among those whose own gates open at this moment.
     Blocked(Instant),
 }
