@@ -51,8 +51,10 @@ pub(super) struct Queue {
     round_trip: Estimate,
     /// What was sent before this moment is not known for tenants that are new.
     unknown_before: Option<Instant>,
-    /// Idle tenants are forgotten when there are this many.
+    /// Idle tenants are forgotten when there are this many, and not before this
+    /// moment.
     sweep_at: usize,
+    next_sweep: Option<Instant>,
 }
 
 /// A place in the queue.
@@ -86,6 +88,7 @@ impl Queue {
             round_trip: Estimate::default(),
             unknown_before: None,
             sweep_at: SWEEP_FROM,
+            next_sweep: None,
         };
         // The quotas that a process starts with have nothing unknown before them.
         queue.region.start(config.region);
@@ -357,7 +360,9 @@ impl Queue {
         if let Some(&tenant) = self.index.get(&key) {
             return tenant;
         }
-        if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
+        if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills)
+            && self.next_sweep.is_none_or(|at| at <= now)
+        {
             self.forget_idle(now);
         }
         let is_any = key
@@ -394,6 +399,7 @@ impl Queue {
             !idle
         });
         self.sweep_at = (2 * self.tenants.len()).max(SWEEP_FROM);
+        self.next_sweep = Some(now + SWEEP_EVERY);
     }
 
     /// Brings everything up to now: slots cool, and tenants' gates open.
@@ -665,6 +671,10 @@ const LEAST_SLACK: Duration = Duration::from_millis(20);
 
 /// Below this many tenants nobody looks for idle ones.
 const SWEEP_FROM: usize = 1024;
+
+/// Nor more often than this: where all are busy, each skill that is new would look
+/// through all of them.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How many tenants are asked whether they may go: where the first 64 have to leave
 /// slots free, so have those behind them, for whoever has not comes before them.

@@ -325,6 +325,24 @@ async fn invented_skills_cannot_fill_the_memory() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_table_is_looked_through_once_a_second() {
+    let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
+    let known = || limits.snapshot(Region::Eu, Family::Profile).skills;
+    let mut held = Vec::new();
+    for n in 0..=100 {
+        held.push(admit(&limits, &skill(n), MS).await.unwrap());
+    }
+    // All are idle from here on, but that is not looked for again so soon.
+    drop(held);
+    tokio::time::advance(900 * MS).await;
+    drop(admit(&limits, &skill(101), MS).await);
+    assert_eq!(known(), 101);
+    tokio::time::advance(100 * MS).await;
+    drop(admit(&limits, &skill(102), MS).await);
+    assert_eq!(known(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn invented_skills_cannot_take_a_configured_ones_quota() {
     let mut config = config(None, quota(1, 1000 * MS));
     let own = SkillLimits {
