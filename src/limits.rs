@@ -101,6 +101,11 @@ impl FamilyLimits {
         }
     }
 
+    /// Whether this is a skill like any other, with nothing configured for it.
+    fn is_any(&self, skill: Option<&SkillId>) -> bool {
+        skill.is_some_and(|skill| !self.skills.contains_key(skill))
+    }
+
     fn floors(&self) -> usize {
         self.skills.values().map(|own| own.floor as usize).sum()
     }

@@ -365,10 +365,7 @@ impl Queue {
         {
             self.forget_idle(now);
         }
-        let is_any = key
-            .as_ref()
-            .is_some_and(|key| !self.config.skills.contains_key(key));
-        if is_any && self.tenants.len() >= self.limits.max_skills {
+        if self.config.is_any(key.as_ref()) && self.tenants.len() >= self.limits.max_skills {
             return self.tenant(None, now);
         }
         let (quota, weight, floor) = self.config.of(key.as_ref());
@@ -382,24 +379,42 @@ impl Queue {
         tenant
     }
 
-    /// A tenant that is not idle is never forgotten: that would be a fresh burst.
+    /// Forgets those of whom nothing would be lost. One that holds a slot is never
+    /// forgotten: that would be a fresh burst.
     fn forget_idle(&mut self, now: Instant) {
-        let Self {
-            tenants,
-            index,
-            shares,
-            ..
-        } = self;
-        tenants.retain(|_, tenant| {
-            let idle = tenant.is_idle(now);
-            if idle {
-                shares.forget(&mut tenant.stake);
-                index.remove(&tenant.key);
-            }
-            !idle
-        });
+        let tenants = self.tenants.iter_mut();
+        let idle = tenants.filter_map(|(at, tenant)| tenant.is_idle(now).then_some(at));
+        for tenant in idle.collect::<Vec<_>>() {
+            self.forget(tenant);
+        }
+        if self.tenants.len() >= self.limits.max_skills {
+            self.forget_beliefs(now);
+        }
         self.sweep_at = (2 * self.tenants.len()).max(SWEEP_FROM);
         self.next_sweep = Some(now + SWEEP_EVERY);
+    }
+
+    /// Makes room in a full table at the cost of what was learned of skills that are
+    /// not in use: an eighth of the table, those that were used last go last. An
+    /// invented id that was answered 429 must not keep a real one out for an hour.
+    fn forget_beliefs(&mut self, now: Instant) {
+        let (tenants, config) = (self.tenants.iter_mut(), &self.config);
+        let at_rest = tenants.filter_map(|(at, tenant)| {
+            let goes = config.is_any(tenant.key.as_ref()) && tenant.is_at_rest(now);
+            goes.then_some((tenant.used_at, at))
+        });
+        let mut at_rest: Vec<_> = at_rest.collect();
+        at_rest.sort_unstable();
+        at_rest.truncate(self.limits.max_skills.div_ceil(8));
+        for (_, tenant) in at_rest {
+            self.forget(tenant);
+        }
+    }
+
+    fn forget(&mut self, tenant: usize) {
+        let mut tenant = self.tenants.remove(tenant);
+        self.shares.forget(&mut tenant.stake);
+        self.index.remove(&tenant.key);
     }
 
     /// Brings everything up to now: slots cool, and tenants' gates open.
@@ -499,6 +514,7 @@ impl Queue {
         let own = &mut self.tenants[tenant];
         own.configured.take();
         own.learned.take();
+        own.used_at = Some(now);
         self.shares.take(&mut own.stake, now, window);
         let due = own.tag.max(self.virtual_time);
         self.virtual_time = due;

@@ -31,6 +31,8 @@ pub(super) struct Tenant {
     /// The virtual time at which its next request is due.
     pub(super) tag: u64,
     pub(super) standing: Standing,
+    /// When a request of it went last.
+    pub(super) used_at: Option<Instant>,
     /// By how much those who waited were served later than they were told, for
     /// answers come when they come and others come in between.
     pub(super) lateness: Estimate,
@@ -116,6 +118,7 @@ impl Tenant {
             waiting: Waiting::default(),
             tag: 0,
             standing: Standing::Unlisted,
+            used_at: None,
             lateness: Estimate::default(),
         }
     }
@@ -141,12 +144,17 @@ impl Tenant {
 
     /// Whether nothing would be lost by forgetting it.
     pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+        self.is_at_rest(now) && self.belief.is_idle(now)
+    }
+
+    /// Whether nothing but a belief would be lost by forgetting it.
+    pub(super) fn is_at_rest(&mut self, now: Instant) -> bool {
         self.configured.cool(now, drop);
         self.learned.cool(now, drop);
         self.waiting.is_empty()
             && self.stake.used() == 0
             && self.configured.is_idle()
             && self.learned.is_idle()
-            && self.belief.is_idle(now)
+            && self.belief.paused_until(now).is_none()
     }
 }
