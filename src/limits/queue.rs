@@ -313,7 +313,7 @@ impl Queue {
 
     pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
         let tenants = || self.tenants.iter().map(|(_, tenant)| &tenant.belief);
-        let learned = tenants().filter(|belief| belief.believed().is_some());
+        let learned = tenants().filter(|belief| belief.believed(now).is_some());
         let paused = tenants().filter(|belief| belief.paused_until(now).is_some());
         LaneSnapshot {
             quota_region: self.config.region,
@@ -330,7 +330,7 @@ impl Queue {
 
     /// What has been learned of the skills that were throttled last.
     pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
-        let believed = |tenant: &Tenant| tenant.belief.believed();
+        let believed = |tenant: &Tenant| tenant.belief.believed(now);
         let mut tenants: Vec<_> = self.tenants.iter().map(|(_, tenant)| tenant).collect();
         tenants.retain(|tenant| believed(tenant).is_some());
         tenants.sort_by_key(|tenant| std::cmp::Reverse(believed(tenant).map(|b| b.last_429)));

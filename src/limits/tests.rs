@@ -455,3 +455,22 @@ async fn a_floor_is_not_hidden_behind_a_crowd() {
         assert!(skill.await.unwrap().is_ok());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_is_told_for_an_hour() {
+    let mut config = config(None, None);
+    config.profile.adaptive = true;
+    let limits = Limits::new(&config);
+    let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
+    permit.sent();
+    permit.answered(Answered::Throttled { retry_after: None });
+    let told = || {
+        let lane = limits.snapshot(Region::Eu, Family::Profile);
+        let listed = limits.learned(Region::Eu, Family::Profile).len();
+        (lane.skills, lane.learned_skills, listed)
+    };
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(told(), (1, 1, 1));
+    tokio::time::advance(MS).await;
+    assert_eq!(told(), (1, 0, 0));
+}
