@@ -11,7 +11,7 @@
 //! | `quota`, [`window`], `pace`, `gate` | one quota: as said, its slots, the pace within, both |
 //! | `adaptive` | what is believed of a hidden quota (pure) |
 //! | `share` | how many of a region's slots a skill may hold (pure) |
-//! | `tenant`, `queue` | one skill; who waits and who goes next |
+//! | `tenant`, `queue` | one skill; who waits, who goes next and when, who is told apart |
 //! | `lane` | the lock, the wake-ups, the permits |
 //!
 //! State outlives a reload: [`Limits::reconfigure`] resizes quotas in place.

@@ -1,4 +1,4 @@
-//! The queue of one lane: who waits, who goes next, and who cannot be served.
+//! The queue of one lane: who waits, and who goes next.
 //!
 //! A request passes the gate of its region and those of its tenant, all or none.
 //! Among tenants whose own gates are open, those below their [floor](super::share)
@@ -9,6 +9,10 @@
 //! does not save up turns.
 //!
 //! Everything here is done under the lane's lock and with the time passed in.
+
+mod forecast;
+mod known;
+mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -22,13 +26,11 @@ use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
 use super::quota::Quota;
-use super::share::{Rank, Shares, Stake};
+use super::share::{Rank, Shares};
 use super::tenant::{Standing, Tenant, TenantKey, Waiter};
-use super::{
-    Answered, Entry, FamilyLimits, LaneSnapshot, Learned, MAX_LEARNED_LISTED, QueueLimits, Refusal,
-    Scope,
-};
+use super::{Answered, Entry, FamilyLimits, QueueLimits, Refusal, Scope};
 use crate::token::SkillId;
+use known::SWEEP_FROM;
 
 /// Whose a slot of the region is: a tenant's index, or this.
 const NOBODY: usize = usize::MAX;
@@ -205,22 +207,6 @@ impl Queue {
         }
     }
 
-    /// Refuses a request of a tenant whose turn came too late. Between its deadline
-    /// and this, the request may have been taken out and its tenant forgotten.
-    pub(super) fn refusal(&self, tenant: usize, entry: Entry, now: Instant) -> Refusal {
-        if !self.tenants.contains(tenant) {
-            return Refusal {
-                wait: Duration::ZERO,
-                scope: Scope::Skill,
-            };
-        }
-        let (at, scope) = self.expected(tenant, entry, now, now + FURTHEST);
-        Refusal {
-            wait: at - now,
-            scope,
-        }
-    }
-
     /// Takes slots back: to cool if the request was sent, free at once if not.
     pub(super) fn give_back(&mut self, tenant: usize, sent: bool, now: Instant) {
         let own = &mut self.tenants[tenant];
@@ -309,112 +295,6 @@ impl Queue {
     /// Whether the tenant's learned rate is all in use.
     pub(super) fn is_pressed(&self, tenant: usize) -> bool {
         self.tenants[tenant].is_pressed()
-    }
-
-    pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
-        let tenants = || self.tenants.iter().map(|(_, tenant)| &tenant.belief);
-        let learned = tenants().filter(|belief| belief.believed(now).is_some());
-        let paused = tenants().filter(|belief| belief.paused_until(now).is_some());
-        LaneSnapshot {
-            quota_region: self.config.region,
-            quota_skill: self.config.skill,
-            in_flight: self.region.in_flight(),
-            region_slots_used: self.region.used(),
-            queued: self.waiting,
-            skills: self.tenants.len(),
-            learned_skills: learned.count(),
-            paused_skills: paused.count(),
-            round_trip_seconds: self.round_trip.mean().as_secs_f64(),
-        }
-    }
-
-    /// What has been learned of the skills that were throttled last.
-    pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
-        let believed = |tenant: &Tenant| tenant.belief.believed(now);
-        let mut tenants: Vec<_> = self.tenants.iter().map(|(_, tenant)| tenant).collect();
-        tenants.retain(|tenant| believed(tenant).is_some());
-        tenants.sort_by_key(|tenant| std::cmp::Reverse(believed(tenant).map(|b| b.last_429)));
-        tenants.truncate(MAX_LEARNED_LISTED);
-        let learned = tenants.into_iter().filter_map(|tenant| {
-            let believed = believed(tenant)?;
-            let paused = tenant.belief.paused_until(now);
-            Some(Learned {
-                skill: tenant.key.as_ref().map(ToString::to_string),
-                limit_per_second: rounded(believed.rate),
-                safe_per_second: rounded(believed.safe),
-                confidence: rounded(believed.confidence),
-                throttled: tenant.belief.throttled_total(),
-                last_429_seconds_ago: (now - believed.last_429).as_secs(),
-                paused_seconds: rounded(paused.map_or(0.0, |until| (until - now).as_secs_f64())),
-                queued: tenant.waiting.len(),
-            })
-        });
-        learned.collect()
-    }
-
-    /// The tenant that a request counts against. When too many skills are known,
-    /// new ones share the bucket of requests without one, but for those that have
-    /// limits of their own: an invented id must not cost a configured one its part.
-    fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> usize {
-        let key = skill.cloned();
-        if let Some(&tenant) = self.index.get(&key) {
-            return tenant;
-        }
-        if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills)
-            && self.next_sweep.is_none_or(|at| at <= now)
-        {
-            self.forget_idle(now);
-        }
-        if self.config.is_any(key.as_ref()) && self.tenants.len() >= self.limits.max_skills {
-            return self.tenant(None, now);
-        }
-        let (quota, weight, floor) = self.config.of(key.as_ref());
-        let mut tenant = Tenant::new(key.clone(), Stake::new(weight, floor));
-        match self.unknown_before {
-            Some(since) => tenant.configured.set_quota(quota, since, (), drop),
-            None => tenant.configured.start(quota),
-        }
-        let tenant = self.tenants.insert(tenant);
-        self.index.insert(key, tenant);
-        tenant
-    }
-
-    /// Forgets those of whom nothing would be lost. One that holds a slot is never
-    /// forgotten: that would be a fresh burst.
-    fn forget_idle(&mut self, now: Instant) {
-        let tenants = self.tenants.iter_mut();
-        let idle = tenants.filter_map(|(at, tenant)| tenant.is_idle(now).then_some(at));
-        for tenant in idle.collect::<Vec<_>>() {
-            self.forget(tenant);
-        }
-        if self.tenants.len() >= self.limits.max_skills {
-            self.forget_beliefs(now);
-        }
-        self.sweep_at = (2 * self.tenants.len()).max(SWEEP_FROM);
-        self.next_sweep = Some(now + SWEEP_EVERY);
-    }
-
-    /// Makes room in a full table at the cost of what was learned of skills that are
-    /// not in use: an eighth of the table, those that were used last go last. An
-    /// invented id that was answered 429 must not keep a real one out for an hour.
-    fn forget_beliefs(&mut self, now: Instant) {
-        let (tenants, config) = (self.tenants.iter_mut(), &self.config);
-        let at_rest = tenants.filter_map(|(at, tenant)| {
-            let goes = config.is_any(tenant.key.as_ref()) && tenant.is_at_rest(now);
-            goes.then_some((tenant.used_at, at))
-        });
-        let mut at_rest: Vec<_> = at_rest.collect();
-        at_rest.sort_unstable();
-        at_rest.truncate(self.limits.max_skills.div_ceil(8));
-        for (_, tenant) in at_rest {
-            self.forget(tenant);
-        }
-    }
-
-    fn forget(&mut self, tenant: usize) {
-        let mut tenant = self.tenants.remove(tenant);
-        self.shares.forget(&mut tenant.stake);
-        self.index.remove(&tenant.key);
     }
 
     /// Brings everything up to now: slots cool, and tenants' gates open.
@@ -522,93 +402,6 @@ impl Queue {
         self.settle(tenant, now);
     }
 
-    /// When the turn of one more request is expected, if its answer would then be
-    /// there in time.
-    fn expect(
-        &mut self,
-        tenant: usize,
-        entry: Entry,
-        now: Instant,
-        deadline: Instant,
-    ) -> Result<Instant, Refusal> {
-        let (at, scope) = self.expected(tenant, entry, now, deadline);
-        let own = &mut self.tenants[tenant];
-        // Where 429s are to be expected, there is to be time left to wait one out;
-        // for a pause that does not fit anyway, nothing is gained by keeping time.
-        let (left, reserve) = (deadline - now, own.belief.reserve());
-        let reserve = match entry {
-            Entry::New if reserve < left => reserve.min(left / 2),
-            Entry::New | Entry::Again => Duration::ZERO,
-        };
-        let answered_at = at + reserve + self.round_trip.usual();
-        let lateness = &mut own.lateness;
-        if answered_at + lateness.at_most().max(LEAST_SLACK) <= deadline {
-            return Ok(at);
-        }
-        if answered_at + LEAST_SLACK <= deadline {
-            // Only those who wait show how late turns are; where nobody may wait
-            // for fear of it, that has to be found out anew.
-            lateness.note(Duration::ZERO);
-        }
-        Err(Refusal {
-            wait: at - now,
-            scope,
-        })
-    }
-
-    /// When one more request is expected to go, and what it waits for longest.
-    /// Looks no further than `until`.
-    fn expected(
-        &self,
-        tenant: usize,
-        entry: Entry,
-        now: Instant,
-        until: Instant,
-    ) -> (Instant, Scope) {
-        let (own, round_trip) = (&self.tenants[tenant], self.round_trip.mean());
-        let ahead = own.waiting.ahead(entry);
-        let configured = own.configured.expected(now, ahead, 0, round_trip);
-        let learned = own.learned.expected(now, ahead, 0, round_trip);
-        let paused = own.belief.paused_until(now).unwrap_or(now);
-        let skill = configured.max(learned).max(paused);
-        let Some(quota) = self.region.quota() else {
-            return (skill, Scope::Skill);
-        };
-        let most = most_until(&quota, until - now);
-        let ahead = ahead + self.others_ahead(tenant, ahead, most);
-        let kept = self.shares.kept_from(&own.stake);
-        let region = self.region.expected(now, ahead, kept, round_trip);
-        match region > skill {
-            true => (region, Scope::Region),
-            false => (skill, Scope::Skill),
-        }
-    }
-
-    /// How many requests of others go before one of this tenant that has `ahead`
-    /// of its own before it. Stops counting at `most`.
-    fn others_ahead(&self, tenant: usize, ahead: usize, most: usize) -> usize {
-        let own = &self.tenants[tenant];
-        let steps = stride(own.stake.weight).saturating_mul(ahead as u64);
-        let due = own.tag.max(self.virtual_time).saturating_add(steps);
-        let ready = self.ready.iter().map(|(_, _, other)| *other);
-        let blocked = self.blocked.iter().map(|(_, other)| *other);
-        let mut count = 0;
-        for other in ready.chain(blocked).filter(|other| *other != tenant) {
-            let other = &self.tenants[other];
-            if let Some(earlier) = due.checked_sub(other.tag) {
-                let turns = usize::try_from(earlier / stride(other.stake.weight));
-                count += turns
-                    .unwrap_or(usize::MAX)
-                    .saturating_add(1)
-                    .min(other.waiting.len());
-            }
-            if count >= most {
-                break;
-            }
-        }
-        count
-    }
-
     /// Notes that a tenant which is within its share, and has nobody waiting, has
     /// to wait for the region while one that is over its share wants more.
     fn note_crowding(&mut self, tenant: usize, now: Instant) {
@@ -670,31 +463,6 @@ fn stride(weight: u32) -> u64 {
     (1 << 20) / u64::from(weight.max(1))
 }
 
-/// How many requests a quota lets pass within a time, at the most.
-fn most_until(quota: &Quota, time: Duration) -> usize {
-    let windows = time.as_nanos() / quota.per.as_nanos().max(1) + 2;
-    usize::try_from(windows)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(slots(quota))
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-/// How much later than expected a turn may come on a busy machine.
-const LEAST_SLACK: Duration = Duration::from_millis(20);
-
-/// Below this many tenants nobody looks for idle ones.
-const SWEEP_FROM: usize = 1024;
-
-/// Nor more often than this: where all are busy, each skill that is new would look
-/// through all of them.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
 /// How many tenants are asked whether they may go: where the first 64 have to leave
 /// slots free, so have those behind them, for whoever has not comes before them.
 const MOST_CANDIDATES: usize = 64;
-
-/// How far ahead a refusal looks.
-const FURTHEST: Duration = Duration::from_secs(8);
