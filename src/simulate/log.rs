@@ -16,6 +16,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::trace::{Ask, Target, Trace};
+use crate::record;
 use crate::route::Region;
 use crate::token::SkillId;
 
@@ -151,7 +152,7 @@ impl Names {
     /// The request that a line is about, if it is about one that went somewhere.
     fn entry(&mut self, line: &[u8]) -> Option<Entry> {
         let line: Line = serde_json::from_slice(line).ok()?;
-        if line.target != "alexa_gateway::request" {
+        if line.target != record::TARGET {
             return None;
         }
         let ended = humantime::parse_rfc3339(&line.timestamp).ok()?;
