@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,13 +154,15 @@ impl Bench {
         Ok(folder)
     }
 
-    /// Removes what peers have written. They must have ended.
+    /// Removes what peers have written, if any has. They must have ended.
     ///
     /// # Errors
     /// It cannot be removed.
-    pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        fs::remove_dir_all(self.run().join("started"))?;
-        Ok(())
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.run().join("started")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Starts an origin that answers at once, on the core of the load.
