@@ -2,27 +2,19 @@
 //! that a slow answer delays none of the calls that follow it.
 
 use crate::bench::{Bench, Outcome};
-use crate::call::{Calls, Tokens};
 use crate::load::{self, Until};
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::Peer;
 use crate::table::Table;
 
-use super::hits::ENTRIES;
+use super::warm::Warm;
 
 const PARTS: [f64; 3] = [0.1, 0.5, 0.8];
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
-    let tokens = Tokens::for_entries(ENTRIES);
-    let calls = Calls::any(&tokens, ENTRIES);
-    let origin = bench.origin().await?;
-    let setup = Setup::cache(Upstream::Plain(origin.address));
-    let mut peers = Vec::new();
-    for peer in bench.installed(&[Peer::Floor, Peer::Gateway, Peer::Nginx, Peer::Varnish]) {
-        let running = peer.start(bench, setup).await?;
-        let each = Calls::each(&tokens, ENTRIES);
-        load::closed(running.address, &each, Until::Calls(ENTRIES)).await?;
-        peers.push((peer, running));
-    }
+    let mut warm = Warm::new(bench).await?;
+    let all = [Peer::Floor, Peer::Gateway, Peer::Nginx, Peer::Varnish];
+    let peers = warm.start(bench, &all, false).await?;
+    let calls = warm.any();
     let mut table = Table::new(
         "Latency of hits, open loop",
         "Calls come at random times, at 10, 50 and 80 % of the peer's own most in the same round; \
@@ -42,6 +34,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             }
         }
     }
+    warm.only_hits().await?;
     Ok(Outcome {
         tables: vec![table],
         promises: Vec::new(),
