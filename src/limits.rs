@@ -11,7 +11,7 @@
 //! | `quota`, [`window`], `pace`, `gate` | one quota: as said, its slots, the pace within, both |
 //! | `adaptive` | what is believed of a hidden quota (pure) |
 //! | `share` | how many of a region's slots a skill may hold (pure) |
-//! | `tenant`, `queue` | one skill; who waits and who goes next |
+//! | `tenant`, `queue` | one skill; who waits, who goes next and when, who is told apart |
 //! | `lane` | the lock, the wake-ups, the permits |
 //!
 //! State outlives a reload: [`Limits::reconfigure`] resizes quotas in place.
@@ -99,6 +99,11 @@ impl FamilyLimits {
             Some(own) => (own.quota.or(self.skill), own.weight, own.floor),
             None => (self.skill, 1, 0),
         }
+    }
+
+    /// Whether this is a skill like any other, with nothing configured for it.
+    fn is_any(&self, skill: Option<&SkillId>) -> bool {
+        skill.is_some_and(|skill| !self.skills.contains_key(skill))
     }
 
     fn floors(&self) -> usize {

@@ -1,20 +1,17 @@
-//! What all scenarios share: how long to measure and where, origins, and how one
-//! figure of a peer is taken.
+//! What all scenarios share: how long to measure and where, and origins.
 
 use std::cell::Cell;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::call::Calls;
-use crate::load::{self, Connection, Until};
-use crate::peer::{Peer, Running};
+use crate::load::Connection;
 use crate::process::{Process, free_address};
 use crate::table::{Promise, Table};
 use crate::{origin, usage};
@@ -25,16 +22,6 @@ pub(crate) struct Outcome {
     pub(crate) tables: Vec<Table>,
     pub(crate) promises: Vec<Promise>,
 }
-
-/// The figures of [`Bench::measure`].
-pub(crate) const COLUMNS: [&str; 6] = [
-    "CPU per request, µs",
-    "requests/s",
-    "p50, µs",
-    "p99, µs",
-    "p99.9, µs",
-    "load and origin busy, %",
-];
 
 /// How the bench runs.
 pub(crate) struct Bench {
@@ -64,6 +51,14 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// The processor time it has used.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn cpu(&self) -> io::Result<Duration> {
+        usage::cpu_of(self.process.id())
+    }
+
     /// How many requests have come.
     ///
     /// # Errors
@@ -153,13 +148,15 @@ impl Bench {
         Ok(folder)
     }
 
-    /// Removes what peers have written. They must have ended.
+    /// Removes what peers have written, if any has. They must have ended.
     ///
     /// # Errors
     /// It cannot be removed.
-    pub(crate) fn clear(&self) -> anyhow::Result<()> {
-        fs::remove_dir_all(self.run().join("started"))?;
-        Ok(())
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.run().join("started")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 
     /// Starts an origin that answers at once, on the core of the load.
@@ -225,48 +222,6 @@ impl Bench {
             address,
             tls: None,
         })
-    }
-
-    /// Takes the figures of one round, named by [`COLUMNS`]. The origin is the one
-    /// that works on the core of the load, if there is one.
-    ///
-    /// # Errors
-    /// A call failed.
-    pub(crate) async fn measure(
-        &self,
-        peer: &Running,
-        calls: &Arc<Calls>,
-        origin: Option<&Origin>,
-    ) -> anyhow::Result<[f64; COLUMNS.len()]> {
-        let busy = || {
-            let own = usage::cpu_of(std::process::id())?;
-            let origin = origin
-                .map(|origin| usage::cpu_of(origin.process.id()))
-                .transpose()?;
-            anyhow::Ok(own + origin.unwrap_or_default())
-        };
-        load::closed(peer.address, calls, Until::Elapsed(self.time / 10)).await?;
-        let (cpu, load) = (peer.cpu()?, busy()?);
-        let seen = load::closed(peer.address, calls, Until::Elapsed(self.time)).await?;
-        let (cpu, load) = (peer.cpu()? - cpu, busy()? - load);
-        Ok([
-            cpu / seen.calls() as f64,
-            seen.rate(),
-            seen.within(0.5),
-            seen.within(0.99),
-            seen.within(0.999),
-            100.0 * load.as_secs_f64() / seen.lasted.as_secs_f64(),
-        ])
-    }
-
-    /// The peers among these that are installed; says which are not.
-    pub(crate) fn installed(&self, peers: &[Peer]) -> Vec<Peer> {
-        let (installed, missing): (Vec<_>, Vec<_>) =
-            peers.iter().partition(|peer| peer.program().is_some());
-        for peer in missing {
-            self.say(&format!("{peer} is not installed, so it is left out"));
-        }
-        installed
     }
 
     /// Says what is going on.

@@ -112,6 +112,13 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cores = (args.server_core, args.load_core);
     let bench = Bench::new(args.output.clone(), args.rounds, args.time, cores)?;
+    if nginx::files() < FILES {
+        bench.say(&format!(
+            "only {} files may be open: nginx opens one for each hit then, and not all \
+             connections fit; benches/peers/run, or ulimit -n {FILES}, gives it more",
+            nginx::files()
+        ));
+    }
     let mut scenarios = args.scenarios;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants().to_vec();
@@ -162,6 +169,10 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// How many files each peer needs open: twice the entries for nginx, which keeps a half
+/// for its sockets.
+const FILES: u64 = 65_536;
+
 /// What was measured, on what, and how.
 fn conditions(bench: &Bench) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -178,13 +189,14 @@ fn conditions(bench: &Bench) -> String {
     .map(|(peer, flag)| version(peer, flag).unwrap_or_else(|| format!("{peer}: not installed")));
     format!(
         "Medians of {} rounds, with the range; {} s a figure. Servers on core {}, load and origin \
-         on core {}, of {processor}; {} {}. alexa-gateway {}; {}.",
+         on core {}, of {processor}; {} {}; {} open files. alexa-gateway {}; {}.",
         bench.rounds,
         bench.time.as_secs_f64(),
         bench.server_core,
         bench.load_core,
         system.sysname().to_string_lossy(),
         system.release().to_string_lossy(),
+        nginx::files(),
         env!("CARGO_PKG_VERSION"),
         versions.join("; "),
     )

@@ -1,16 +1,20 @@
 //! The programs that are measured, started in the same way: on one core, with a
-//! folder of their own, on a port of loopback.
+//! folder of their own, on a port of loopback; and how one figure of them is taken.
 
 use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Origin};
+use crate::call::Calls;
+use crate::load::{self, Until};
 use crate::process::{Process, find, free_address};
-use crate::{nginx, settings, usage};
+use crate::settings::{self, Setup};
+use crate::{nginx, usage};
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,53 +25,6 @@ pub(crate) enum Peer {
     Nginx,
     Varnish,
     Haproxy,
-}
-
-/// Where a peer's calls go.
-#[derive(Clone, Copy)]
-pub(crate) enum Upstream<'a> {
-    Plain(SocketAddr),
-    /// With the folder of the authority that it trusts.
-    Tls(SocketAddr, &'a Path),
-}
-
-impl Upstream<'_> {
-    pub(crate) fn address(&self) -> SocketAddr {
-        match self {
-            Self::Plain(address) | Self::Tls(address, _) => *address,
-        }
-    }
-}
-
-/// What a peer is to do.
-#[derive(Clone, Copy)]
-pub(crate) struct Setup<'a> {
-    pub(crate) upstream: Upstream<'a>,
-    /// Whether answers are kept. The gateway's are in any case.
-    pub(crate) caching: bool,
-    pub(crate) access_log: bool,
-    /// How many answers must fit.
-    pub(crate) entries: u64,
-}
-
-impl<'a> Setup<'a> {
-    /// A cache in front of this origin.
-    pub(crate) fn cache(upstream: Upstream<'a>) -> Self {
-        Self {
-            upstream,
-            caching: true,
-            access_log: false,
-            entries: 0,
-        }
-    }
-
-    /// A proxy in front of this origin.
-    pub(crate) fn proxy(upstream: Upstream<'a>) -> Self {
-        Self {
-            caching: false,
-            ..Self::cache(upstream)
-        }
-    }
 }
 
 impl fmt::Display for Peer {
@@ -83,6 +40,16 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
+    /// The peers among these that are installed; says which are not.
+    pub(crate) fn installed(bench: &Bench, peers: &[Self]) -> Vec<Self> {
+        let (installed, missing): (Vec<_>, Vec<_>) =
+            peers.iter().partition(|peer| peer.program().is_some());
+        for peer in missing {
+            bench.say(&format!("{peer} is not installed, so it is left out"));
+        }
+        installed
+    }
+
     /// Where its program is, if it is installed.
     pub(crate) fn program(self) -> Option<PathBuf> {
         match self {
@@ -154,6 +121,16 @@ impl Peer {
     }
 }
 
+/// The figures of [`Running::measure`].
+pub(crate) const COLUMNS: [&str; 6] = [
+    "CPU per request, µs",
+    "requests/s",
+    "p50, µs",
+    "p99, µs",
+    "p99.9, µs",
+    "load and origin busy, %",
+];
+
 /// A peer that accepts connections, until it is dropped.
 pub(crate) struct Running {
     process: Process,
@@ -161,6 +138,36 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Takes the figures of one round, named by [`COLUMNS`]. The origin is the one
+    /// that works on the core of the load, if there is one.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub(crate) async fn measure(
+        &self,
+        bench: &Bench,
+        calls: &Arc<Calls>,
+        origin: Option<&Origin>,
+    ) -> anyhow::Result<[f64; COLUMNS.len()]> {
+        let busy = || {
+            let own = usage::cpu_of(std::process::id())?;
+            let origin = origin.map(Origin::cpu).transpose()?;
+            anyhow::Ok(own + origin.unwrap_or_default())
+        };
+        load::closed(self.address, calls, Until::Elapsed(bench.time / 10)).await?;
+        let (cpu, load) = (self.cpu()?, busy()?);
+        let seen = load::closed(self.address, calls, Until::Elapsed(bench.time)).await?;
+        let (cpu, load) = (self.cpu()? - cpu, busy()? - load);
+        Ok([
+            cpu / seen.calls() as f64,
+            seen.rate(),
+            seen.within(0.5),
+            seen.within(0.99),
+            seen.within(0.999),
+            100.0 * load.as_secs_f64() / seen.lasted.as_secs_f64(),
+        ])
+    }
+
     /// The processor time of all its processes, in microseconds.
     pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
         Ok(1e6 * usage::cpu_of_tree(self.process.id())?.as_secs_f64())

@@ -9,6 +9,7 @@ mod misses;
 mod new_connections;
 mod start;
 mod storm;
+mod warm;
 mod wrk;
 
 use crate::bench::{Bench, Outcome};

@@ -6,10 +6,56 @@ use std::path::Path;
 
 use crate::nginx;
 use crate::origin::AUTHORITY;
-use crate::peer::{Setup, Upstream};
 
 /// Longer than any round takes, so that nothing expires in between.
 const FRESH: &str = "1h";
+
+/// Where a peer's calls go.
+#[derive(Clone, Copy)]
+pub(crate) enum Upstream<'a> {
+    Plain(SocketAddr),
+    /// With the folder of the authority that it trusts.
+    Tls(SocketAddr, &'a Path),
+}
+
+impl Upstream<'_> {
+    pub(crate) fn address(&self) -> SocketAddr {
+        match self {
+            Self::Plain(address) | Self::Tls(address, _) => *address,
+        }
+    }
+}
+
+/// What a peer is to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) upstream: Upstream<'a>,
+    /// Whether answers are kept. The gateway's are in any case.
+    pub(crate) caching: bool,
+    pub(crate) access_log: bool,
+    /// How many answers must fit.
+    pub(crate) entries: u64,
+}
+
+impl<'a> Setup<'a> {
+    /// A cache in front of this origin.
+    pub(crate) fn cache(upstream: Upstream<'a>) -> Self {
+        Self {
+            upstream,
+            caching: true,
+            access_log: false,
+            entries: 0,
+        }
+    }
+
+    /// A proxy in front of this origin.
+    pub(crate) fn proxy(upstream: Upstream<'a>) -> Self {
+        Self {
+            caching: false,
+            ..Self::cache(upstream)
+        }
+    }
+}
 
 /// `alexa-gateway serve --config`.
 pub(crate) fn gateway(listen: SocketAddr, setup: &Setup<'_>) -> String {

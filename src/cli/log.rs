@@ -37,10 +37,7 @@ const GATHERED_BYTES: usize = 64 * 1024;
 /// The thread that writes cannot be started.
 pub(super) fn start(log: &Log) -> io::Result<impl Drop + use<>> {
     // The level was checked with the rest of the configuration.
-    let filter: Targets = log.level.parse().unwrap_or_default();
-    // These print heads as they parse them, and with them ids and tokens.
-    let filter =
-        filter.with_targets(["h2", "hyper", "hyper_util"].map(|name| (name, LevelFilter::WARN)));
+    let filter = discreet(&log.level.parse().unwrap_or_default());
     let registry = tracing_subscriber::registry().with(filter);
     let (lines, end) = Lines::to(io::stdout())?;
     let layer = tracing_subscriber::fmt::layer().with_writer(lines);
@@ -53,6 +50,20 @@ pub(super) fn start(log: &Log) -> io::Result<impl Drop + use<>> {
     // Only a second subscriber in one process could fail, and then the first logs.
     started.ok();
     Ok(end)
+}
+
+/// These print heads as they parse them, and with them ids and tokens.
+const INDISCREET: [&str; 2] = ["h2", "hyper"];
+
+/// A filter that lets through what was asked for, but nothing below a warning of
+/// those who are [`INDISCREET`], however exactly a part of them is named.
+fn discreet(asked: &Targets) -> Targets {
+    let is_discreet = |target: &str| !INDISCREET.iter().any(|name| target.starts_with(name));
+    let others = asked.iter().filter(|(target, _)| is_discreet(target));
+    Targets::new()
+        .with_default(asked.default_level().unwrap_or(LevelFilter::OFF))
+        .with_targets(others.map(|(target, level)| (target.to_owned(), level)))
+        .with_targets(INDISCREET.map(|name| (name, LevelFilter::WARN)))
 }
 
 /// One object a line: `timestamp`, `level`, the event's fields, `target`. There are no
@@ -282,6 +293,7 @@ mod tests {
     use std::sync::mpsc;
 
     use serde_json::{Value, json};
+    use tracing::Level;
 
     /// Sends each write on.
     struct Writes(mpsc::Sender<String>);
@@ -337,6 +349,32 @@ mod tests {
                 "target": module_path!(),
             })
         );
+    }
+
+    #[test]
+    fn no_level_makes_the_protocols_tell_what_they_parse() {
+        for level in [
+            "trace",
+            "h2=trace",
+            "info,h2::server=debug,hyper_util::rt=trace",
+        ] {
+            let filter = discreet(&level.parse().unwrap());
+            for target in ["h2", "h2::server", "hyper::proto::h1", "hyper_util::rt"] {
+                assert!(
+                    !filter.would_enable(target, &Level::INFO),
+                    "{level}: {target}"
+                );
+                assert!(
+                    filter.would_enable(target, &Level::WARN),
+                    "{level}: {target}"
+                );
+            }
+        }
+        let filter = discreet(&"warn,alexa_gateway::limits=debug".parse().unwrap());
+        assert!(filter.would_enable("alexa_gateway::limits::lane", &Level::DEBUG));
+        assert!(!filter.would_enable("alexa_gateway::server", &Level::INFO));
+        let filter = discreet(&"alexa_gateway=info".parse().unwrap());
+        assert!(!filter.would_enable("rustls", &Level::ERROR));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Belief {
         let Some(level) = &mut self.level else {
             return false;
         };
-        if now - level.last_429 > FORGET_AFTER {
+        if level.is_over(now) {
             self.level = None;
             return true;
         }
@@ -171,8 +171,10 @@ impl Belief {
         })
     }
 
-    pub(super) fn believed(&self) -> Option<Believed> {
-        self.level.map(|level| Believed {
+    /// What is believed, unless that is too old to be worth telling.
+    pub(super) fn believed(&self, now: Instant) -> Option<Believed> {
+        let level = self.level.filter(|level| !level.is_over(now));
+        level.map(|level| Believed {
             rate: level.rate,
             safe: level.safe,
             confidence: 1.0 - 0.5f64.powi(i32::try_from(level.confirmations).unwrap_or(i32::MAX)),
@@ -186,9 +188,7 @@ impl Belief {
 
     /// Whether nothing would be lost by forgetting this belief.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
-        let level = self.level;
-        level.is_none_or(|level| now - level.last_429 > FORGET_AFTER)
-            && self.paused_until(now).is_none()
+        self.level.is_none_or(|level| level.is_over(now)) && self.paused_until(now).is_none()
     }
 
     /// No longer believes anything, but keeps a pause: that was asked for.
@@ -307,6 +307,12 @@ impl Level {
         self.rate = self.rate.min(most);
         (self.since, self.pressed) = (now, 0);
         true
+    }
+
+    /// Whether the last 429 was so long ago that this is worth nothing any more. The
+    /// next answer forgets it.
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.last_429 > FORGET_AFTER
     }
 
     /// How long to stay with what is safe before the next try.
@@ -456,14 +462,14 @@ mod tests {
         let end = from + SECOND * seconds;
         let mut now = from;
         while now < end {
-            now += Duration::from_secs_f64(1.0 / belief.believed().unwrap().rate);
+            now += Duration::from_secs_f64(1.0 / rate(belief));
             belief.counted(now, now, true, None);
         }
         now
     }
 
     fn rate(belief: &Belief) -> f64 {
-        belief.believed().unwrap().rate
+        belief.level.unwrap().rate
     }
 
     #[test]
@@ -498,7 +504,7 @@ mod tests {
         let mut holds = Vec::new();
         for _ in 0..8 {
             let since = now;
-            while rate(&belief) <= belief.believed().unwrap().safe {
+            while rate(&belief) <= belief.level.unwrap().safe {
                 now = press(&mut belief, now, 1);
             }
             holds.push((now - since).as_secs());
@@ -507,7 +513,7 @@ mod tests {
             assert!(rate(&belief) >= 15.0, "{}", rate(&belief));
         }
         assert!(holds.is_sorted() && holds[7] >= 95, "{holds:?}");
-        assert!(belief.believed().unwrap().confidence > 0.9);
+        assert!(belief.believed(now).unwrap().confidence > 0.9);
     }
 
     #[test]
@@ -557,8 +563,14 @@ mod tests {
         let (mut belief, now) = throttled_after(20, Instant::now());
         let later = now + FORGET_AFTER + MS;
         assert!(belief.is_idle(later) && !belief.is_idle(now));
+        assert!(belief.believed(now).is_some());
+        assert_eq!(
+            belief.believed(later),
+            None,
+            "nobody is told of it any more"
+        );
         assert!(belief.counted(later, later, false, None));
-        assert_eq!(belief.believed(), None);
+        assert!(belief.level.is_none());
     }
 
     #[test]

@@ -1,13 +1,18 @@
-//! The queue of one lane: who waits, who goes next, and who cannot be served.
+//! The queue of one lane: who waits, and who goes next.
 //!
 //! A request passes the gate of its region and those of its tenant, all or none.
-//! Among tenants whose own gates are open, those within their [share](super::share)
-//! go before those over it, and within each the one whose virtual time is least:
-//! a request of a tenant of weight w moves the tenant on by 1/w (start-time fair
-//! queueing: Goyal, Vin, Cheng, "Start-Time Fair Queueing", SIGCOMM 1996). A tenant
-//! that was away, or held back by its own quota, does not save up turns.
+//! Among tenants whose own gates are open, those below their [floor](super::share)
+//! go first, then those within their share, then those over it, and within each the
+//! one whose virtual time is least: a request of a tenant of weight w moves the
+//! tenant on by 1/w (start-time fair queueing: Goyal, Vin, Cheng, "Start-Time Fair
+//! Queueing", SIGCOMM 1996). A tenant that was away, or held back by its own quota,
+//! does not save up turns.
 //!
 //! Everything here is done under the lane's lock and with the time passed in.
+
+mod forecast;
+mod known;
+mod status;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -21,13 +26,11 @@ use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
 use super::quota::Quota;
-use super::share::{Shares, Stake};
+use super::share::{Rank, Shares};
 use super::tenant::{Standing, Tenant, TenantKey, Waiter};
-use super::{
-    Answered, Entry, FamilyLimits, LaneSnapshot, Learned, MAX_LEARNED_LISTED, QueueLimits, Refusal,
-    Scope,
-};
+use super::{Answered, Entry, FamilyLimits, QueueLimits, Refusal, Scope};
 use crate::token::SkillId;
+use known::SWEEP_FROM;
 
 /// Whose a slot of the region is: a tenant's index, or this.
 const NOBODY: usize = usize::MAX;
@@ -39,8 +42,8 @@ pub(super) struct Queue {
     shares: Shares,
     tenants: Slab<Tenant>,
     index: HashMap<TenantKey, usize>,
-    /// Tenants whose own gates are open: over their share or not, due, index.
-    ready: BTreeSet<(bool, u64, usize)>,
+    /// Tenants whose own gates are open: rank, due, index.
+    ready: BTreeSet<(Rank, u64, usize)>,
     /// Tenants whose own gates open at a known moment.
     blocked: BTreeSet<(Instant, usize)>,
     /// The due time of the request that went last.
@@ -50,8 +53,10 @@ pub(super) struct Queue {
     round_trip: Estimate,
     /// What was sent before this moment is not known for tenants that are new.
     unknown_before: Option<Instant>,
-    /// Idle tenants are forgotten when there are this many.
+    /// Idle tenants are forgotten when there are this many, and not before this
+    /// moment.
     sweep_at: usize,
+    next_sweep: Option<Instant>,
 }
 
 /// A place in the queue.
@@ -85,6 +90,7 @@ impl Queue {
             round_trip: Estimate::default(),
             unknown_before: None,
             sweep_at: SWEEP_FROM,
+            next_sweep: None,
         };
         // The quotas that a process starts with have nothing unknown before them.
         queue.region.start(config.region);
@@ -112,7 +118,7 @@ impl Queue {
         }
         let expected_at = self.expect(tenant, entry, now, deadline)?;
         if self.waiting >= self.limits.max_queue {
-            self.make_room(tenant, now)?;
+            self.make_room(tenant, entry, now)?;
         }
         self.note_crowding(tenant, now);
         let (sender, grant) = oneshot::channel();
@@ -121,11 +127,12 @@ impl Queue {
         self.waiting += 1;
         let waiter = Waiter {
             seq,
+            entry,
             expected_at,
             deadline,
             grant: sender,
         };
-        self.tenants[tenant].waiting.push(entry, waiter);
+        self.tenants[tenant].waiting.push(waiter);
         self.settle(tenant, now);
         Ok(Entered::Queued(Queued { tenant, seq, grant }))
     }
@@ -166,7 +173,7 @@ impl Queue {
                 return Some((tenant, waiter));
             }
             self.settle(tenant, now);
-            let refusal = self.refusal(tenant, Entry::New, now);
+            let refusal = self.refusal(tenant, waiter.entry, now);
             // Whoever has left needs no refusal.
             waiter.grant.send(Err(refusal)).ok();
         }
@@ -197,22 +204,6 @@ impl Queue {
         if tenant.waiting.remove(queued.seq) {
             self.waiting -= 1;
             self.settle(queued.tenant, now);
-        }
-    }
-
-    /// Refuses a request of a tenant whose turn came too late. Between its deadline
-    /// and this, the request may have been taken out and its tenant forgotten.
-    pub(super) fn refusal(&self, tenant: usize, entry: Entry, now: Instant) -> Refusal {
-        if !self.tenants.contains(tenant) {
-            return Refusal {
-                wait: Duration::ZERO,
-                scope: Scope::Skill,
-            };
-        }
-        let (at, scope) = self.expected(tenant, entry, now, now + FURTHEST);
-        Refusal {
-            wait: at - now,
-            scope,
         }
     }
 
@@ -306,94 +297,6 @@ impl Queue {
         self.tenants[tenant].is_pressed()
     }
 
-    pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
-        let tenants = || self.tenants.iter().map(|(_, tenant)| &tenant.belief);
-        let learned = tenants().filter(|belief| belief.believed().is_some());
-        let paused = tenants().filter(|belief| belief.paused_until(now).is_some());
-        LaneSnapshot {
-            quota_region: self.config.region,
-            quota_skill: self.config.skill,
-            in_flight: self.region.in_flight(),
-            region_slots_used: self.region.used(),
-            queued: self.waiting,
-            skills: self.tenants.len(),
-            learned_skills: learned.count(),
-            paused_skills: paused.count(),
-            round_trip_seconds: self.round_trip.mean().as_secs_f64(),
-        }
-    }
-
-    /// What has been learned of the skills that were throttled last.
-    pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
-        let believed = |tenant: &Tenant| tenant.belief.believed();
-        let mut tenants: Vec<_> = self.tenants.iter().map(|(_, tenant)| tenant).collect();
-        tenants.retain(|tenant| believed(tenant).is_some());
-        tenants.sort_by_key(|tenant| std::cmp::Reverse(believed(tenant).map(|b| b.last_429)));
-        tenants.truncate(MAX_LEARNED_LISTED);
-        let learned = tenants.into_iter().filter_map(|tenant| {
-            let believed = believed(tenant)?;
-            let paused = tenant.belief.paused_until(now);
-            Some(Learned {
-                skill: tenant.key.as_ref().map(ToString::to_string),
-                limit_per_second: rounded(believed.rate),
-                safe_per_second: rounded(believed.safe),
-                confidence: rounded(believed.confidence),
-                throttled: tenant.belief.throttled_total(),
-                last_429_seconds_ago: (now - believed.last_429).as_secs(),
-                paused_seconds: rounded(paused.map_or(0.0, |until| (until - now).as_secs_f64())),
-                queued: tenant.waiting.len(),
-            })
-        });
-        learned.collect()
-    }
-
-    /// The tenant that a request counts against. When too many skills are known,
-    /// new ones share the bucket of requests without one, but for those that have
-    /// limits of their own: an invented id must not cost a configured one its part.
-    fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> usize {
-        let key = skill.cloned();
-        if let Some(&tenant) = self.index.get(&key) {
-            return tenant;
-        }
-        if self.tenants.len() >= self.sweep_at.min(self.limits.max_skills) {
-            self.forget_idle(now);
-        }
-        let is_any = key
-            .as_ref()
-            .is_some_and(|key| !self.config.skills.contains_key(key));
-        if is_any && self.tenants.len() >= self.limits.max_skills {
-            return self.tenant(None, now);
-        }
-        let (quota, weight, floor) = self.config.of(key.as_ref());
-        let mut tenant = Tenant::new(key.clone(), Stake::new(weight, floor));
-        match self.unknown_before {
-            Some(since) => tenant.configured.set_quota(quota, since, (), drop),
-            None => tenant.configured.start(quota),
-        }
-        let tenant = self.tenants.insert(tenant);
-        self.index.insert(key, tenant);
-        tenant
-    }
-
-    /// A tenant that is not idle is never forgotten: that would be a fresh burst.
-    fn forget_idle(&mut self, now: Instant) {
-        let Self {
-            tenants,
-            index,
-            shares,
-            ..
-        } = self;
-        tenants.retain(|_, tenant| {
-            let idle = tenant.is_idle(now);
-            if idle {
-                shares.forget(&mut tenant.stake);
-                index.remove(&tenant.key);
-            }
-            !idle
-        });
-        self.sweep_at = (2 * self.tenants.len()).max(SWEEP_FROM);
-    }
-
     /// Brings everything up to now: slots cool, and tenants' gates open.
     fn advance(&mut self, now: Instant) {
         let mut freed = Vec::new();
@@ -426,7 +329,7 @@ impl Queue {
     fn settle(&mut self, tenant: usize, now: Instant) {
         let own = &mut self.tenants[tenant];
         match own.standing {
-            Standing::Ready(over, tag) => drop(self.ready.remove(&(over, tag, tenant))),
+            Standing::Ready(rank, tag) => drop(self.ready.remove(&(rank, tag, tenant))),
             Standing::Blocked(at) => drop(self.blocked.remove(&(at, tenant))),
             Standing::Unlisted => {}
         }
@@ -438,10 +341,11 @@ impl Queue {
             Turn::Now => {
                 own.tag = own.tag.max(self.virtual_time);
                 let quota = self.region.quota();
-                let over =
-                    quota.is_some_and(|quota| self.shares.is_over(&own.stake, slots(&quota)));
-                self.ready.insert((over, own.tag, tenant));
-                Standing::Ready(over, own.tag)
+                let rank = quota.map_or(Rank::WithinShare, |quota| {
+                    self.shares.rank(&own.stake, slots(&quota))
+                });
+                self.ready.insert((rank, own.tag, tenant));
+                Standing::Ready(rank, own.tag)
             }
             Turn::At(at) => {
                 self.blocked.insert((at, tenant));
@@ -490,98 +394,12 @@ impl Queue {
         let own = &mut self.tenants[tenant];
         own.configured.take();
         own.learned.take();
+        own.used_at = Some(now);
         self.shares.take(&mut own.stake, now, window);
         let due = own.tag.max(self.virtual_time);
         self.virtual_time = due;
         own.tag = due + stride(own.stake.weight);
         self.settle(tenant, now);
-    }
-
-    /// When the turn of one more request is expected, if its answer would then be
-    /// there in time.
-    fn expect(
-        &mut self,
-        tenant: usize,
-        entry: Entry,
-        now: Instant,
-        deadline: Instant,
-    ) -> Result<Instant, Refusal> {
-        let (at, scope) = self.expected(tenant, entry, now, deadline);
-        let own = &mut self.tenants[tenant];
-        // Where 429s are to be expected, there is to be time left to wait one out;
-        // for a pause that does not fit anyway, nothing is gained by keeping time.
-        let (left, reserve) = (deadline - now, own.belief.reserve());
-        let reserve = match entry {
-            Entry::New if reserve < left => reserve.min(left / 2),
-            Entry::New | Entry::Again => Duration::ZERO,
-        };
-        let answered_at = at + reserve + self.round_trip.usual();
-        let lateness = &mut own.lateness;
-        if answered_at + lateness.at_most().max(LEAST_SLACK) <= deadline {
-            return Ok(at);
-        }
-        if answered_at + LEAST_SLACK <= deadline {
-            // Only those who wait show how late turns are; where nobody may wait
-            // for fear of it, that has to be found out anew.
-            lateness.note(Duration::ZERO);
-        }
-        Err(Refusal {
-            wait: at - now,
-            scope,
-        })
-    }
-
-    /// When one more request is expected to go, and what it waits for longest.
-    /// Looks no further than `until`.
-    fn expected(
-        &self,
-        tenant: usize,
-        entry: Entry,
-        now: Instant,
-        until: Instant,
-    ) -> (Instant, Scope) {
-        let (own, round_trip) = (&self.tenants[tenant], self.round_trip.mean());
-        let ahead = own.waiting.ahead(entry);
-        let configured = own.configured.expected(now, ahead, 0, round_trip);
-        let learned = own.learned.expected(now, ahead, 0, round_trip);
-        let paused = own.belief.paused_until(now).unwrap_or(now);
-        let skill = configured.max(learned).max(paused);
-        let Some(quota) = self.region.quota() else {
-            return (skill, Scope::Skill);
-        };
-        let most = most_until(&quota, until - now);
-        let ahead = ahead + self.others_ahead(tenant, ahead, most);
-        let kept = self.shares.kept_from(&own.stake);
-        let region = self.region.expected(now, ahead, kept, round_trip);
-        match region > skill {
-            true => (region, Scope::Region),
-            false => (skill, Scope::Skill),
-        }
-    }
-
-    /// How many requests of others go before one of this tenant that has `ahead`
-    /// of its own before it. Stops counting at `most`.
-    fn others_ahead(&self, tenant: usize, ahead: usize, most: usize) -> usize {
-        let own = &self.tenants[tenant];
-        let steps = stride(own.stake.weight).saturating_mul(ahead as u64);
-        let due = own.tag.max(self.virtual_time).saturating_add(steps);
-        let ready = self.ready.iter().map(|(_, _, other)| *other);
-        let blocked = self.blocked.iter().map(|(_, other)| *other);
-        let mut count = 0;
-        for other in ready.chain(blocked).filter(|other| *other != tenant) {
-            let other = &self.tenants[other];
-            if let Some(earlier) = due.checked_sub(other.tag) {
-                let turns = usize::try_from(earlier / stride(other.stake.weight));
-                count += turns
-                    .unwrap_or(usize::MAX)
-                    .saturating_add(1)
-                    .min(other.waiting.len());
-            }
-            if count >= most {
-                break;
-            }
-        }
-        count
     }
 
     /// Notes that a tenant which is within its share, and has nobody waiting, has
@@ -592,7 +410,8 @@ impl Queue {
         };
         let own = &mut self.tenants[tenant];
         let polite = own.waiting.is_empty() && !self.shares.is_over(&own.stake, slots(&quota));
-        let noisy = self.ready.last().is_some_and(|(over, _, _)| *over);
+        let last = self.ready.last().map(|(rank, _, _)| *rank);
+        let noisy = last == Some(Rank::OverShare);
         if polite && noisy && own.turn(now) == Turn::Now {
             self.shares.crowded(slots(&quota));
         }
@@ -612,10 +431,10 @@ impl Queue {
     ///
     /// # Errors
     /// That is the one who asks.
-    fn make_room(&mut self, tenant: usize, now: Instant) -> Result<(), Refusal> {
-        let full = |queue: &Self, of| Refusal {
+    fn make_room(&mut self, tenant: usize, entry: Entry, now: Instant) -> Result<(), Refusal> {
+        let full = |queue: &Self, of, entry| Refusal {
             scope: Scope::Queue,
-            ..queue.refusal(of, Entry::New, now)
+            ..queue.refusal(of, entry, now)
         };
         let longest = self
             .tenants
@@ -623,11 +442,11 @@ impl Queue {
             .max_by_key(|(_, tenant)| tenant.waiting.len());
         let own = self.tenants[tenant].waiting.len();
         let Some((longest, _)) = longest.filter(|(_, other)| other.waiting.len() > own + 1) else {
-            return Err(full(self, tenant));
+            return Err(full(self, tenant, entry));
         };
         if let Some(last) = self.tenants[longest].waiting.pop_last() {
             self.waiting -= 1;
-            last.grant.send(Err(full(self, longest))).ok();
+            last.grant.send(Err(full(self, longest, last.entry))).ok();
             self.settle(longest, now);
         }
         Ok(())
@@ -644,27 +463,6 @@ fn stride(weight: u32) -> u64 {
     (1 << 20) / u64::from(weight.max(1))
 }
 
-/// How many requests a quota lets pass within a time, at the most.
-fn most_until(quota: &Quota, time: Duration) -> usize {
-    let windows = time.as_nanos() / quota.per.as_nanos().max(1) + 2;
-    usize::try_from(windows)
-        .unwrap_or(usize::MAX)
-        .saturating_mul(slots(quota))
-}
-
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
-}
-
-/// How much later than expected a turn may come on a busy machine.
-const LEAST_SLACK: Duration = Duration::from_millis(20);
-
-/// Below this many tenants nobody looks for idle ones.
-const SWEEP_FROM: usize = 1024;
-
-/// How many tenants are asked whether they may go: where the first 64 have to
-/// leave headroom, so have those behind them.
+/// How many tenants are asked whether they may go: where the first 64 have to leave
+/// slots free, so have those behind them, for whoever has not comes before them.
 const MOST_CANDIDATES: usize = 64;
-
-/// How far ahead a refusal looks.
-const FURTHEST: Duration = Duration::from_secs(8);

@@ -5,8 +5,8 @@
 //! order alone is not enough: whoever takes all slots at once makes everybody
 //! else wait for a window's length, however early their turn comes.
 //!
-//! - Below its **floor**, a skill only needs a free slot. Slots of floors that are
-//!   not in use are kept free for their owners.
+//! - Below its **floor**, a skill only needs a free slot, and goes before those that
+//!   are not. Slots of floors that are not in use are kept free for their owners.
 //! - Below its **share**, by weight, of the skills that were active of late, it
 //!   goes before those that are over theirs.
 //! - Over its share, it leaves **headroom**: free slots for those who are within
@@ -46,6 +46,15 @@ impl Stake {
     pub(super) fn used(&self) -> u32 {
         self.used
     }
+}
+
+/// Who goes before whom, whatever their virtual times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// It only needs a free slot.
+    BelowFloor,
+    WithinShare,
+    OverShare,
 }
 
 /// What all stakes come to.
@@ -110,6 +119,15 @@ impl Shares {
     /// rounded up, so that all slots are somebody's.
     pub(super) fn is_over(&self, stake: &Stake, slots: usize) -> bool {
         stake.used as usize >= self.share(stake, slots).max(stake.floor as usize)
+    }
+
+    /// Before whom a skill goes.
+    pub(super) fn rank(&self, stake: &Stake, slots: usize) -> Rank {
+        match stake.used < stake.floor {
+            true => Rank::BelowFloor,
+            false if self.is_over(stake, slots) => Rank::OverShare,
+            false => Rank::WithinShare,
+        }
     }
 
     /// Whether a skill may take one of `free` slots out of `slots`.

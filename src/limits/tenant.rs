@@ -9,7 +9,7 @@ use super::adaptive::Belief;
 use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
-use super::share::Stake;
+use super::share::{Rank, Stake};
 use super::{Entry, Refusal};
 use crate::token::SkillId;
 
@@ -31,6 +31,8 @@ pub(super) struct Tenant {
     /// The virtual time at which its next request is due.
     pub(super) tag: u64,
     pub(super) standing: Standing,
+    /// When a request of it went last.
+    pub(super) used_at: Option<Instant>,
     /// By how much those who waited were served later than they were told, for
     /// answers come when they come and others come in between.
     pub(super) lateness: Estimate,
@@ -41,9 +43,8 @@ pub(super) struct Tenant {
 pub(super) enum Standing {
     /// Nobody waits, or all wait for an answer whose time is not known.
     Unlisted,
-    /// Among those who go as soon as the region lets them: over its share or not,
-    /// and when.
-    Ready(bool, u64),
+    /// Among those who go as soon as the region lets them: before whom, and when.
+    Ready(Rank, u64),
     /// Among those whose own gates open at this moment.
     Blocked(Instant),
 }
@@ -51,6 +52,7 @@ pub(super) enum Standing {
 /// One request that waits.
 pub(super) struct Waiter {
     pub(super) seq: u64,
+    pub(super) entry: Entry,
     /// When it was expected to get its turn.
     pub(super) expected_at: Instant,
     pub(super) deadline: Instant,
@@ -81,8 +83,8 @@ impl Waiting {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry, waiter: Waiter) {
-        match entry {
+    pub(super) fn push(&mut self, waiter: Waiter) {
+        match waiter.entry {
             Entry::Again => self.again.push_back(waiter),
             Entry::New => self.new.push_back(waiter),
         }
@@ -116,6 +118,7 @@ impl Tenant {
             waiting: Waiting::default(),
             tag: 0,
             standing: Standing::Unlisted,
+            used_at: None,
             lateness: Estimate::default(),
         }
     }
@@ -141,12 +144,17 @@ impl Tenant {
 
     /// Whether nothing would be lost by forgetting it.
     pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+        self.is_at_rest(now) && self.belief.is_idle(now)
+    }
+
+    /// Whether nothing but a belief would be lost by forgetting it.
+    pub(super) fn is_at_rest(&mut self, now: Instant) -> bool {
         self.configured.cool(now, drop);
         self.learned.cool(now, drop);
         self.waiting.is_empty()
             && self.stake.used() == 0
             && self.configured.is_idle()
             && self.learned.is_idle()
-            && self.belief.is_idle(now)
+            && self.belief.paused_until(now).is_none()
     }
 }

@@ -278,6 +278,28 @@ async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_tries_again_too_late_is_told_its_own_wait_not_that_of_the_new() {
+    let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
+    let held = admit(&limits, &skill(1), MS).await.unwrap();
+    let one = skill(1);
+    let enter = |entry, within| {
+        let deadline = Instant::now() + within;
+        let admission = limits.admit(Region::Eu, Family::Profile, Some(&one), entry, deadline);
+        Box::pin(admission)
+    };
+    let mut again = enter(Entry::Again, 1200 * MS);
+    assert!(poll_once(&mut again).await.is_none());
+    let mut new: Vec<_> = (0..5).map(|_| enter(Entry::New, 60_000 * MS)).collect();
+    for new in &mut new {
+        assert!(poll_once(new).await.is_none());
+    }
+    // Its turn comes 50 ms before its deadline, and an answer takes three times that.
+    call(held, 150 * MS, 1).await;
+    let refusal = again.await.unwrap_err();
+    assert_eq!(refusal.wait, Duration::ZERO, "nobody was before it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses() {
     let mut config = config(None, quota(1, 1000 * MS));
     config.queue.max_queue = 0;
@@ -300,6 +322,54 @@ async fn invented_skills_cannot_fill_the_memory() {
         101,
         "one for each skill and one that the others share"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_is_looked_through_once_a_second() {
+    let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
+    let known = || limits.snapshot(Region::Eu, Family::Profile).skills;
+    let mut held = Vec::new();
+    for n in 0..=100 {
+        held.push(admit(&limits, &skill(n), MS).await.unwrap());
+    }
+    // All are idle from here on, but that is not looked for again so soon.
+    drop(held);
+    tokio::time::advance(900 * MS).await;
+    drop(admit(&limits, &skill(101), MS).await);
+    assert_eq!(known(), 101);
+    tokio::time::advance(100 * MS).await;
+    drop(admit(&limits, &skill(102), MS).await);
+    assert_eq!(known(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_of_skills_long_out_of_use_makes_room_for_new_ones() {
+    let mut config = config(None, None);
+    config.profile.adaptive = true;
+    let limits = Limits::new(&config);
+    let learned = || -> Vec<_> {
+        let learned = limits.learned(Region::Eu, Family::Profile).into_iter();
+        learned.filter_map(|learned| learned.skill).collect()
+    };
+    for n in 0..100 {
+        let mut permit = admit(&limits, &skill(n), MS).await.unwrap();
+        permit.sent();
+        let retry_after = (n == 1).then_some(30_000 * MS);
+        permit.answered(Answered::Throttled { retry_after });
+        tokio::time::advance(MS).await;
+    }
+    tokio::time::advance(1000 * MS).await;
+    call(admit(&limits, &skill(0), MS).await.unwrap(), MS, 0).await;
+    tokio::time::advance(2000 * MS).await;
+    let _held = admit(&limits, &skill(2), MS).await.unwrap();
+    assert_eq!(learned().len(), 100);
+
+    drop(admit(&limits, &skill(100), MS).await.unwrap());
+    let snapshot = limits.snapshot(Region::Eu, Family::Profile);
+    assert_eq!((snapshot.skills, snapshot.learned_skills), (88, 87));
+    // Used again, paused, in use: those that follow went.
+    let known = [0, 1, 2, 3, 15, 16, 99].map(|n| learned().contains(&skill(n).to_string()));
+    assert_eq!(known, [true, true, true, false, false, true, true]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -341,4 +411,66 @@ async fn what_is_kept_for_a_floor_is_not_promised_to_others() {
     let permit = admit(&limits, &skill(2), 1500 * MS).await.unwrap();
     assert_eq!(permit.waited(), 1000 * MS);
     assert!(admit(&limits, &skill(1), MS).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_is_not_hidden_behind_a_crowd() {
+    let mut config = config(quota(10, 1000 * MS), None);
+    let own = SkillLimits {
+        quota: None,
+        weight: 1,
+        floor: 5,
+    };
+    config.profile.skills = Arc::new([(skill(0), own)].into());
+    let limits = Arc::new(Limits::new(&config));
+    let mut permits = Vec::new();
+    for n in [1, 0] {
+        for _ in 0..5 {
+            let mut permit = admit(&limits, &skill(n), MS).await.unwrap();
+            permit.sent();
+            permits.push(permit);
+        }
+    }
+    // The owner's slots cool half a window before the others.
+    let answer = |permits: Vec<Permit>| {
+        for permit in permits {
+            permit.answered(Answered::Counted);
+        }
+    };
+    answer(permits.split_off(5));
+    tokio::time::advance(500 * MS).await;
+    answer(permits);
+    let crowd: Vec<_> = (0..70)
+        .map(|n| {
+            let limits = Arc::clone(&limits);
+            tokio::spawn(async move { admit(&limits, &skill(2 + n), 60_000 * MS).await.map(drop) })
+        })
+        .collect();
+    while limits.snapshot(Region::Eu, Family::Profile).queued < 70 {
+        tokio::task::yield_now().await;
+    }
+    let permit = admit(&limits, &skill(0), 60_000 * MS).await.unwrap();
+    assert_eq!(permit.waited(), 500 * MS);
+    for skill in crowd {
+        assert!(skill.await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_is_told_for_an_hour() {
+    let mut config = config(None, None);
+    config.profile.adaptive = true;
+    let limits = Limits::new(&config);
+    let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
+    permit.sent();
+    permit.answered(Answered::Throttled { retry_after: None });
+    let told = || {
+        let lane = limits.snapshot(Region::Eu, Family::Profile);
+        let listed = limits.learned(Region::Eu, Family::Profile).len();
+        (lane.skills, lane.learned_skills, listed)
+    };
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert_eq!(told(), (1, 1, 1));
+    tokio::time::advance(MS).await;
+    assert_eq!(told(), (1, 0, 0));
 }

@@ -16,6 +16,7 @@ use http::Method;
 use serde::Deserialize;
 
 use super::trace::{Ask, Target, Trace};
+use crate::record;
 use crate::route::Region;
 use crate::token::SkillId;
 
@@ -37,7 +38,14 @@ pub enum LogError {
     Read(io::Error),
     /// None of its lines is about a request; the number says how many there are.
     NoRequests(u64),
+    /// From its first request to its last it is this long, which is more than
+    /// [`LONGEST`].
+    TooLong(Duration),
 }
+
+/// The longest log that is replayed. Every second of a trace takes memory, whether
+/// anything comes in it or not, and one line with a wrong date may be decades away.
+pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +56,13 @@ impl fmt::Display for LogError {
                 "none of its {lines} lines is the line of a request; record one by running \
                  serve with log.format = \"json\" and log.requests = true, level info"
             ),
+            Self::TooLong(length) => write!(
+                f,
+                "its requests are spread over {}, and no more than {} can be replayed: cut it, or \
+                 leave out lines with a wrong timestamp",
+                humantime::format_duration(Duration::from_secs(length.as_secs())),
+                humantime::format_duration(LONGEST),
+            ),
         }
     }
 }
@@ -56,7 +71,7 @@ impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read(error) => Some(error),
-            Self::NoRequests(_) => None,
+            Self::NoRequests(_) | Self::TooLong(_) => None,
         }
     }
 }
@@ -100,7 +115,7 @@ enum Use {
 /// Reads a log. Lines may be in any order.
 ///
 /// # Errors
-/// It cannot be read, or holds no request.
+/// It cannot be read, holds no request, or is longer than [`LONGEST`].
 pub fn read(mut log: impl BufRead) -> Result<Read, LogError> {
     let mut names = Names::default();
     let (mut entries, mut skipped) = (Vec::new(), 0);
@@ -116,9 +131,13 @@ pub fn read(mut log: impl BufRead) -> Result<Read, LogError> {
         }
     }
     entries.sort_by_key(|entry| (entry.began, entry.cache));
-    let Some(first) = entries.first().map(|entry| entry.began) else {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Err(LogError::NoRequests(skipped));
     };
+    let (first, length) = (first.began, last.began - first.began);
+    if length > LONGEST {
+        return Err(LogError::TooLong(length));
+    }
     let mut turns = Turns::default();
     let asks: Vec<_> = entries
         .iter()
@@ -151,7 +170,7 @@ impl Names {
     /// The request that a line is about, if it is about one that went somewhere.
     fn entry(&mut self, line: &[u8]) -> Option<Entry> {
         let line: Line = serde_json::from_slice(line).ok()?;
-        if line.target != "alexa_gateway::request" {
+        if line.target != record::TARGET {
             return None;
         }
         let ended = humantime::parse_rfc3339(&line.timestamp).ok()?;
@@ -400,5 +419,16 @@ mod tests {
         let error = read(noise.as_bytes()).unwrap_err().to_string();
         assert!(error.contains("none of its 3 lines") && error.contains("log.format"));
         assert!(read(&b""[..]).is_err());
+    }
+
+    #[test]
+    fn a_log_with_a_wrong_date_is_an_error_not_decades_of_silence() {
+        let long_ago = line(1.0, 60.0, "a", "miss", None).replace("2026-11-24", "1970-01-01");
+        let log = line(1.0, 60.0, "a", "miss", None) + &long_ago;
+        let error = read(log.as_bytes()).unwrap_err().to_string();
+        assert!(
+            error.contains("56years") && error.contains("7days"),
+            "{error}"
+        );
     }
 }

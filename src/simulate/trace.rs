@@ -72,7 +72,8 @@ pub struct Trace {
     pub skills: Vec<Option<SkillId>>,
     /// What is asked for.
     pub targets: Vec<Target>,
-    /// From the start to the last moment at which a request may come.
+    /// From the start to the last moment at which a turn may begin. What its services
+    /// ask may come a little later.
     pub length: Duration,
     source: Source,
 }

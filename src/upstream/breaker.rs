@@ -6,8 +6,8 @@
 //! and lets one real call through at a time to see whether the region is back.
 //!
 //! It is about the region, not about a skill: a 4xx is an answer, and a 429 counts
-//! neither way. It judges and holds GETs of cached templates only; what passes
-//! through never meets it.
+//! neither way, except that a probe which gets one has found the region. It judges
+//! and holds GETs of cached templates only; what passes through never meets it.
 
 mod circuit;
 
@@ -167,7 +167,7 @@ impl Drop for Pass<'_> {
 fn health(outcome: Outcome) -> Option<Health> {
     match outcome {
         // One skill's throttling must not cut off the others.
-        Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, _) => None,
+        Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, _) => Some(Health::Throttling),
         Outcome::Answered(status, _) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => {
             Some(Health::Failing(outcome))
         }
@@ -188,6 +188,8 @@ fn health(outcome: Outcome) -> Option<Health> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn answered(status: u16) -> Outcome {
@@ -220,9 +222,32 @@ mod tests {
     }
 
     #[test]
-    fn throttling_and_a_callers_own_deadline_tell_nothing() {
-        for outcome in [answered(429), Outcome::Failed(Kind::Deadline)] {
-            assert_eq!(health(outcome), None, "{outcome:?}");
+    fn a_callers_own_deadline_tells_nothing() {
+        assert_eq!(health(Outcome::Failed(Kind::Deadline)), None);
+    }
+
+    #[test]
+    fn throttling_neither_opens_it_nor_keeps_it_open() {
+        let breaker = Breaker::new(
+            Region::Eu,
+            Policy {
+                enabled: true,
+                consecutive_failures: 1.try_into().unwrap(),
+                min_success_percent: 50,
+                min_requests: 8.try_into().unwrap(),
+                window: Duration::from_secs(10),
+                open: Duration::ZERO,
+                max_open: Duration::ZERO,
+            },
+            Arc::default(),
+        );
+        for (status, phase) in [
+            (429, Phase::Closed),
+            (503, Phase::HalfOpen),
+            (429, Phase::Closed),
+        ] {
+            breaker.enter().unwrap().judge(answered(status));
+            assert_eq!(breaker.snapshot().state, phase, "after {status}");
         }
     }
 }

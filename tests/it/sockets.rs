@@ -51,17 +51,31 @@ async fn a_connection_that_asks_for_nothing_is_closed() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
-    let alexa = FakeAlexa::start(|_| async {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        json(200, "{}")
+    let (open, opened) = watch::channel(false);
+    let alexa = FakeAlexa::start(move |seen| {
+        let mut opened = opened.clone();
+        async move {
+            if seen.target == NAME {
+                opened.wait_for(|&open| open).await.unwrap();
+            }
+            json(200, "{}")
+        }
     })
     .await;
     let config = "[server]\nidle_timeout = '200ms'\nrequest_head_timeout = '200ms'\n";
     let gateway = TestGateway::start(&format!("{config}{}", alexa.config())).await;
-    let mut raw = Raw::connect(gateway.server.addresses()[0]).await;
-    raw.send(get(NAME, "")).await;
-    let said = raw.read_to_end().await;
-    assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    let mut busy = Raw::connect(gateway.server.addresses()[0]).await;
+    busy.send(get(NAME, "")).await;
+    eventually("the call is on its way", || alexa.count() == 1).await;
+    // Begun later and closed for its silence, this one proves that the other's time
+    // for a silence has passed as well.
+    let mut idle = Raw::connect(gateway.server.addresses()[0]).await;
+    idle.send(get("/v1/alerts/reminders", "")).await;
+    assert!(idle.read_answer().await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(idle.read_to_end().await, "");
+    open.send_replace(true);
+    assert!(busy.read_answer().await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(busy.read_to_end().await, "", "it is idle now");
 }
 
 #[tokio::test]

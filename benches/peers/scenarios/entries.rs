@@ -1,10 +1,11 @@
 //! From a thousand entries to a million: what a hit costs, and what an entry takes.
 
-use crate::bench::{Bench, COLUMNS, Outcome};
+use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load::{self, Until};
 use crate::origin::BODY;
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::{COLUMNS, Peer};
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -36,8 +37,10 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         for (size, taken) in SIZES.iter().zip(&mut taken) {
             let each = Calls::each(&tokens, *size);
             load::closed(gateway.address, &each, Until::Calls(*size)).await?;
+            let before = origin.requests().await?;
             let calls = Calls::any(&tokens, *size);
-            hits.add(size, &bench.measure(&gateway, &calls, None).await?);
+            hits.add(size, &gateway.measure(bench, &calls, None).await?);
+            origin.asked(before, 0).await?;
             *taken = gateway.memory()?;
         }
         let entries = (SIZES[3] - SIZES[0]) as f64;

@@ -3,7 +3,8 @@
 use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load;
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::Peer;
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
 const CONNECTIONS: usize = 10_000;
@@ -15,7 +16,10 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let calls = Calls::each(&tokens, 3);
     let origin = bench.origin().await?;
     let setup = Setup::cache(Upstream::Plain(origin.address));
-    let peers = bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Varnish, Peer::Haproxy]);
+    let peers = Peer::installed(
+        bench,
+        &[Peer::Gateway, Peer::Nginx, Peer::Varnish, Peer::Haproxy],
+    );
     let mut table = Table::new(
         "Idle connections",
         "10,000 connections, each of which has made one call. Memory of the processes alone: \

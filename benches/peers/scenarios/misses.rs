@@ -1,12 +1,13 @@
 //! Calls that no cache can answer: every token is a new one. The gateway looks up,
 //! coalesces and stores as always; the others are plain proxies.
 
-use crate::bench::{Bench, COLUMNS, Origin, Outcome};
+use crate::bench::{Bench, Origin, Outcome};
 use crate::call::{Calls, Tokens};
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::{COLUMNS, Peer};
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
-use super::hits::ENTRIES;
+use super::warm::ENTRIES;
 
 pub(super) async fn plain(bench: &Bench) -> anyhow::Result<Outcome> {
     let origin = bench.origin().await?;
@@ -53,14 +54,14 @@ async fn measure(
 ) -> anyhow::Result<Table> {
     let tokens = Tokens::for_entries(ENTRIES);
     let mut peers = Vec::new();
-    for peer in bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Haproxy]) {
+    for peer in Peer::installed(bench, &[Peer::Gateway, Peer::Nginx, Peer::Haproxy]) {
         peers.push((peer, peer.start(bench, setup).await?));
     }
     let mut table = Table::new(title, note, &COLUMNS);
     for _ in 0..bench.rounds {
         for (peer, running) in &peers {
             let (calls, before) = (Calls::never(&tokens), origin.requests().await?);
-            table.add(peer, &bench.measure(running, &calls, Some(origin)).await?);
+            table.add(peer, &running.measure(bench, &calls, Some(origin)).await?);
             origin.asked(before, calls.made()).await?;
         }
     }

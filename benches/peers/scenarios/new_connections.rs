@@ -16,7 +16,8 @@ use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load::{Connection, Seen, Times, finish};
 use crate::origin::connector;
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::Peer;
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
 /// One way.
@@ -34,7 +35,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let relay = bench.relay(origin.address, DELAY).await?;
     let setup = Setup::proxy(Upstream::Tls(relay.address, &certificates));
     let mut peers = Vec::new();
-    for peer in bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Haproxy]) {
+    for peer in Peer::installed(bench, &[Peer::Gateway, Peer::Nginx, Peer::Haproxy]) {
         peers.push((peer, peer.start(bench, setup).await?));
     }
     let tls = connector(&certificates)?;

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load;
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::Peer;
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
@@ -19,7 +20,10 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let calls = Calls::each(&tokens, 3);
     let origin = bench.origin().await?;
     let setup = Setup::cache(Upstream::Plain(origin.address));
-    let peers = bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Varnish, Peer::Haproxy]);
+    let peers = Peer::installed(
+        bench,
+        &[Peer::Gateway, Peer::Nginx, Peer::Varnish, Peer::Haproxy],
+    );
     let mut table = Table::new(
         "Start",
         "From starting the process to its first answer, which the origin gave; then the memory of \

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load;
-use crate::peer::{Peer, Setup, Upstream};
+use crate::peer::Peer;
+use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
 const WAITERS: usize = 1000;
@@ -21,7 +22,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let setup = Setup::cache(Upstream::Plain(origin.address));
     let mut servers = vec![(STRAIGHT.to_owned(), straight.address, &straight)];
     let mut peers = Vec::new();
-    for peer in bench.installed(&[Peer::Gateway, Peer::Nginx, Peer::Varnish]) {
+    for peer in Peer::installed(bench, &[Peer::Gateway, Peer::Nginx, Peer::Varnish]) {
         let running = peer.start(bench, setup).await?;
         servers.push((peer.to_string(), running.address, &origin));
         peers.push(running);

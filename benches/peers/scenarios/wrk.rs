@@ -9,13 +9,13 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::process::Command;
 
 use crate::bench::{Bench, Outcome};
-use crate::call::{Calls, Tokens};
-use crate::load::{self, CONNECTIONS, Until};
-use crate::peer::{Peer, Running, Setup, Upstream};
+use crate::call::Calls;
+use crate::load::CONNECTIONS;
+use crate::peer::{Peer, Running};
 use crate::process::find;
 use crate::table::Table;
 
-use super::hits::ENTRIES;
+use super::warm::{ENTRIES, Warm};
 
 /// The requests are made beforehand, byte for byte those of the own load.
 const SCRIPT: &str = r#"
@@ -28,18 +28,10 @@ request = function() return requests[math.random(#requests)] end
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let program = find("wrk").context("wrk is not installed (Debian: apt-get install wrk)")?;
-    let tokens = Tokens::for_entries(ENTRIES);
-    let calls = Calls::any(&tokens, ENTRIES);
-    let script = script(bench, &Calls::each(&tokens, ENTRIES))?;
-    let origin = bench.origin().await?;
-    let setup = Setup::cache(Upstream::Plain(origin.address));
-    let mut peers = Vec::new();
-    for peer in bench.installed(&[Peer::Floor, Peer::Gateway, Peer::Nginx]) {
-        let running = peer.start(bench, setup).await?;
-        let each = Calls::each(&tokens, ENTRIES);
-        load::closed(running.address, &each, Until::Calls(ENTRIES)).await?;
-        peers.push((peer, running));
-    }
+    let mut warm = Warm::new(bench).await?;
+    let peers = [Peer::Floor, Peer::Gateway, Peer::Nginx];
+    let peers = warm.start(bench, &peers, false).await?;
+    let (calls, script) = (warm.any(), script(bench, &warm.each())?);
     let mut table = Table::new(
         "The load, checked by wrk",
         "The hits of the first table, made by this program and by wrk.",
@@ -47,12 +39,13 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     );
     for _ in 0..bench.rounds {
         for (peer, running) in &peers {
-            let own = bench.measure(running, &calls, None).await?;
+            let own = running.measure(bench, &calls, None).await?;
             table.add(peer, &own[..4]);
             let wrk = wrk(bench, &program, &script, running).await?;
             table.add(format!("{peer}, by wrk"), &wrk);
         }
     }
+    warm.only_hits().await?;
     Ok(Outcome {
         tables: vec![table],
         promises: Vec::new(),

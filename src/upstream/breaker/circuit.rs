@@ -3,9 +3,12 @@
 //! Closed, every call goes, and failures are counted in a row and as a share of a
 //! sliding window. Open, none goes until a moment that moves out with each failed
 //! probe; after it, half-open, a single call goes at a time, the probe, whose
-//! success closes the circuit and whose failure opens it again.
+//! success closes the circuit and whose failure opens it again. For a probe every
+//! answer that is no failure is a success.
 //!
 //! Pure: time is passed in, and so is the draw of the dice.
+
+mod recent;
 
 use std::fmt;
 use std::time::Duration;
@@ -15,12 +18,16 @@ use tokio::time::Instant;
 
 use crate::config::file::Breaker as Policy;
 use crate::upstream::retry::Outcome;
+use recent::{Recent, Tally};
 
 /// What one attempt tells about the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// It answers, whatever the answer.
     Alive,
+    /// It answers, but only that a skill has asked for enough: that is neither for
+    /// nor against the region, but enough for a probe.
+    Throttling,
     /// It does not, or only says that it cannot.
     Failing(Outcome),
 }
@@ -153,7 +160,7 @@ impl Circuit {
             return None;
         }
         match (&mut self.state, health) {
-            (State::Closed { .. }, None) => None,
+            (State::Closed { .. }, None | Some(Health::Throttling)) => None,
             (State::Closed { in_a_row, recent }, Some(Health::Alive)) => {
                 *in_a_row = 0;
                 recent.now(now).successes += 1;
@@ -170,7 +177,7 @@ impl Circuit {
                 open.probing = false;
                 None
             }
-            (State::Open(_), Some(Health::Alive)) => {
+            (State::Open(_), Some(Health::Alive | Health::Throttling)) => {
                 let after = now - self.since;
                 self.close(now);
                 Some(Change::Closed { after })
@@ -282,62 +289,6 @@ fn open_for(policy: &Policy, failed_probes: u32, draw: f64) -> Duration {
     doubled.min(policy.max_open).mul_f64(1.0 - draw / 5.0)
 }
 
-/// In how many steps a sliding window slides.
-const STEPS: usize = 10;
-
-/// Successes and failures in a sliding window.
-#[derive(Debug)]
-struct Recent {
-    steps: [Tally; STEPS],
-    current: usize,
-    /// When the current step began.
-    began: Instant,
-    width: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    successes: u32,
-    failures: u32,
-}
-
-impl Recent {
-    fn new(window: Duration, now: Instant) -> Self {
-        Self {
-            steps: Default::default(),
-            current: 0,
-            began: now,
-            width: window / STEPS as u32,
-        }
-    }
-
-    /// The step that counts now, and nothing left of those that have passed.
-    fn now(&mut self, now: Instant) -> &mut Tally {
-        for step in 0.. {
-            if now < self.began + self.width {
-                break;
-            }
-            if step == STEPS {
-                // All are empty by now, however long it was.
-                self.began = now;
-                break;
-            }
-            self.began += self.width;
-            self.current = (self.current + 1) % STEPS;
-            self.steps[self.current] = Tally::default();
-        }
-        &mut self.steps[self.current]
-    }
-
-    fn sum(&self) -> Tally {
-        let add = |sum: Tally, step: &Tally| Tally {
-            successes: sum.successes.saturating_add(step.successes),
-            failures: sum.failures.saturating_add(step.failures),
-        };
-        self.steps.iter().fold(Tally::default(), add)
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = match self {
@@ -362,251 +313,4 @@ impl fmt::Display for Reason {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Kind;
-
-    const MS: Duration = Duration::from_millis(1);
-    const ALIVE: Option<Health> = Some(Health::Alive);
-    const FAILING: Option<Health> = Some(Health::Failing(Outcome::Failed(Kind::Connect)));
-
-    /// A circuit and its clock.
-    struct Bench {
-        circuit: Circuit,
-        now: Instant,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let now = Instant::now();
-            let circuit = Circuit::new(policy(), now);
-            Self { circuit, now }
-        }
-
-        /// One that five failures have just opened.
-        fn opened() -> Self {
-            let mut bench = Self::new();
-            bench.calls(5, FAILING);
-            bench
-        }
-
-        fn later(&mut self, time: Duration) -> &mut Self {
-            self.now += time;
-            self
-        }
-
-        fn enter(&mut self) -> Result<Epoch, Duration> {
-            let entered = self.circuit.enter(self.now);
-            entered.map_err(|held| held.wait)
-        }
-
-        fn judge(&mut self, epoch: Epoch, health: Option<Health>) -> Option<Change> {
-            self.circuit.judge(epoch, health, self.now, 0.0)
-        }
-
-        fn call(&mut self, health: Option<Health>) -> Option<Change> {
-            let epoch = self.enter().unwrap();
-            self.judge(epoch, health)
-        }
-
-        fn calls(&mut self, calls: u32, health: Option<Health>) {
-            for _ in 0..calls {
-                self.call(health);
-            }
-        }
-
-        fn phase(&self) -> Phase {
-            self.circuit.phase(self.now)
-        }
-    }
-
-    fn policy() -> Policy {
-        Policy {
-            enabled: true,
-            consecutive_failures: 5.try_into().unwrap(),
-            min_success_percent: 50,
-            min_requests: 8.try_into().unwrap(),
-            window: 10_000 * MS,
-            open: 500 * MS,
-            max_open: 2000 * MS,
-        }
-    }
-
-    #[test]
-    fn failures_in_a_row_open_it() {
-        let mut bench = Bench::new();
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-        let Some(Change::Opened { reason, open }) = bench.call(FAILING) else {
-            panic!("{bench:?}", bench = bench.circuit);
-        };
-        assert_eq!(
-            reason.to_string(),
-            "5 failures in a row, the last was connect"
-        );
-        assert_eq!((bench.phase(), open), (Phase::Open, 500 * MS));
-        assert_eq!(bench.enter(), Err(500 * MS));
-    }
-
-    #[test]
-    fn a_success_begins_the_row_anew() {
-        let mut bench = Bench::new();
-        bench.calls(20, ALIVE);
-        bench.calls(4, FAILING);
-        bench.calls(1, ALIVE);
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-        assert!(bench.call(FAILING).is_some());
-    }
-
-    #[test]
-    fn what_tells_nothing_neither_adds_to_the_row_nor_ends_it() {
-        let mut bench = Bench::new();
-        bench.calls(4, FAILING);
-        bench.calls(100, None);
-        assert_eq!(bench.phase(), Phase::Closed);
-        assert!(bench.call(FAILING).is_some());
-    }
-
-    #[test]
-    fn a_low_share_of_successes_opens_it() {
-        let mut bench = Bench::new();
-        for _ in 0..4 {
-            bench.calls(1, ALIVE);
-            bench.calls(1, FAILING);
-        }
-        assert_eq!(bench.phase(), Phase::Closed, "half of them is enough");
-        let Some(Change::Opened { reason, .. }) = bench.call(FAILING) else {
-            panic!("{bench:?}", bench = bench.circuit);
-        };
-        assert_eq!(
-            reason.to_string(),
-            "4 successes in 9 attempts, the last was connect"
-        );
-    }
-
-    #[test]
-    fn a_few_calls_are_no_share() {
-        let mut bench = Bench::new();
-        bench.calls(3, FAILING);
-        bench.calls(1, ALIVE);
-        bench.calls(3, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed, "seven calls");
-        assert!(bench.call(FAILING).is_some(), "eight");
-    }
-
-    #[test]
-    fn what_has_left_the_window_counts_no_more() {
-        let mut bench = Bench::new();
-        bench.calls(4, FAILING);
-        bench.later(5000 * MS).calls(1, ALIVE);
-        bench.later(6000 * MS).calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed, "one in five of five calls");
-        bench.later(1_000_000_000 * MS).calls(1, ALIVE);
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-    }
-
-    #[test]
-    fn half_open_it_lets_one_probe_go() {
-        let mut bench = Bench::opened();
-        assert_eq!(bench.later(499 * MS).enter(), Err(MS));
-        assert_eq!(bench.later(MS).phase(), Phase::HalfOpen);
-        assert!(bench.circuit.check(bench.now).is_ok());
-        assert!(bench.enter().is_ok());
-        assert_eq!(bench.enter(), Err(500 * MS), "a probe is on its way");
-        assert!(bench.circuit.check(bench.now).is_err());
-    }
-
-    #[test]
-    fn a_probe_that_succeeds_closes_it_and_nothing_is_held_against_the_region() {
-        let mut bench = Bench::opened();
-        let closed = bench.later(700 * MS).call(ALIVE);
-        assert_eq!(closed, Some(Change::Closed { after: 700 * MS }));
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-    }
-
-    #[test]
-    fn each_probe_that_fails_doubles_the_time_up_to_the_most() {
-        let mut bench = Bench::opened();
-        for open in [1000 * MS, 2000 * MS, 2000 * MS] {
-            let reopened = bench.later(2000 * MS).call(FAILING);
-            assert_eq!(reopened, Some(Change::Reopened { open }));
-            assert_eq!(bench.enter(), Err(open));
-        }
-        bench.later(2000 * MS).calls(1, ALIVE);
-        bench.calls(5, FAILING);
-        assert_eq!(bench.enter(), Err(500 * MS), "closing forgets");
-    }
-
-    #[test]
-    fn a_probe_that_tells_nothing_makes_room_for_the_next() {
-        let mut bench = Bench::opened();
-        let probe = bench.later(500 * MS).enter().unwrap();
-        assert_eq!(bench.judge(probe, None), None);
-        assert_eq!(bench.phase(), Phase::HalfOpen);
-        assert!(bench.enter().is_ok());
-    }
-
-    #[test]
-    fn what_began_before_the_last_change_counts_no_more() {
-        let mut bench = Bench::new();
-        let early: Vec<_> = (0..20).map(|_| bench.enter().unwrap()).collect();
-        bench.calls(5, FAILING);
-        assert_eq!(bench.judge(early[0], ALIVE), None, "not the probe");
-        assert_eq!(bench.phase(), Phase::Open);
-        bench.later(500 * MS).calls(1, ALIVE);
-        for epoch in early {
-            assert_eq!(bench.judge(epoch, FAILING), None, "of the last outage");
-        }
-        assert_eq!(bench.phase(), Phase::Closed);
-    }
-
-    #[test]
-    fn a_late_answer_does_not_end_the_probe() {
-        let mut bench = Bench::new();
-        let early = bench.enter().unwrap();
-        bench.calls(5, FAILING);
-        bench.later(500 * MS);
-        let _probe = bench.enter().unwrap();
-        bench.judge(early, None);
-        assert!(bench.enter().is_err());
-    }
-
-    #[test]
-    fn the_dice_shorten_the_time_by_a_fifth_at_most() {
-        let open = |draw| open_for(&policy(), 9, draw);
-        assert_eq!([0.0, 0.5].map(open), [2000 * MS, 1800 * MS]);
-        assert!(open(0.999) > 1600 * MS);
-    }
-
-    #[test]
-    fn switched_off_it_closes_and_stays_so() {
-        let mut bench = Bench::opened();
-        let off = Policy {
-            enabled: false,
-            ..policy()
-        };
-        bench.circuit.reconfigure(off, bench.now);
-        bench.calls(100, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-        bench.circuit.reconfigure(policy(), bench.now);
-        bench.calls(4, FAILING);
-        assert_eq!(bench.phase(), Phase::Closed);
-    }
-
-    #[test]
-    fn a_new_policy_forgets_nothing_that_it_need_not() {
-        let mut bench = Bench::new();
-        bench.calls(4, FAILING);
-        let shorter = Policy {
-            window: 5000 * MS,
-            ..policy()
-        };
-        bench.circuit.reconfigure(shorter, bench.now);
-        assert!(bench.call(FAILING).is_some());
-        bench.circuit.reconfigure(policy(), bench.now);
-        assert_eq!(bench.phase(), Phase::Open);
-    }
-}
+mod tests;
