@@ -92,15 +92,21 @@ impl Cache {
         &self.heads
     }
 
-    /// Looks `key` up; answers what is stored unless it is of no more use.
+    /// Looks `key` up; answers what is stored unless it is of no more use. `now` is the
+    /// time, or a moment ago.
     #[must_use]
-    pub fn lookup(&self, key: &CacheKey, request: &RequestDirectives) -> Option<Found> {
+    pub fn lookup(
+        &self,
+        key: &CacheKey,
+        request: &RequestDirectives,
+        now: Instant,
+    ) -> Option<Found> {
         let entry = self.entries.get(key)?;
         if entry.has_expired(unix_seconds()) {
             self.entries.invalidate(key);
             return None;
         }
-        let good_for = policy::judge(&entry.lifetime(), entry.resident(Instant::now()), request);
+        let good_for = policy::judge(&entry.lifetime(), entry.resident(now), request);
         (good_for != Use::Expired).then_some(Found { entry, good_for })
     }
 
@@ -239,7 +245,7 @@ mod tests {
         let uses = async |after: Duration| {
             tokio::time::advance(after).await;
             cache
-                .lookup(&key, &RequestDirectives::default())
+                .lookup(&key, &RequestDirectives::default(), Instant::now())
                 .map(|found| found.good_for)
         };
         assert_eq!(uses(Duration::ZERO).await, Some(Use::Fresh));
@@ -264,7 +270,11 @@ mod tests {
         cache.sweep();
         assert_eq!(cache.len(), 1);
         let any = RequestDirectives::default();
-        assert!(cache.lookup(&key(&digest_key, 2), &any).is_some());
+        assert!(
+            cache
+                .lookup(&key(&digest_key, 2), &any, Instant::now())
+                .is_some()
+        );
     }
 
     #[test]
@@ -277,8 +287,16 @@ mod tests {
         cache.store(key(&digest_key, 1), entry(10, Some(unix_seconds() - 1)));
         cache.store(key(&digest_key, 2), entry(10, Some(unix_seconds() + 300)));
         let any = RequestDirectives::default();
-        assert!(cache.lookup(&key(&digest_key, 1), &any).is_none());
-        assert!(cache.lookup(&key(&digest_key, 2), &any).is_some());
+        assert!(
+            cache
+                .lookup(&key(&digest_key, 1), &any, Instant::now())
+                .is_none()
+        );
+        assert!(
+            cache
+                .lookup(&key(&digest_key, 2), &any, Instant::now())
+                .is_some()
+        );
     }
 
     #[test]

@@ -76,8 +76,8 @@ struct Ask {
 
 /// What a request is answered with.
 enum Reply {
-    /// A stored answer.
-    Stored(Arc<Entry>),
+    /// A stored answer, and when it was found to be of use.
+    Stored(Arc<Entry>, Instant),
     /// The answer to a call, and how it came to be made.
     Called(Answer, CacheStatus),
     /// What comes from upstream, as it comes.
@@ -184,14 +184,13 @@ impl Gateway {
             .await;
         let id = record.id.header();
         let response = match outcome {
-            Ok(Reply::Stored(entry)) => {
-                let now = Instant::now();
-                let cache = hit(&entry, now);
+            Ok(Reply::Stored(entry, at)) => {
+                let cache = hit(&entry, at);
                 record.cache = Some(cache);
                 entry.answer.to_response(Stamp {
                     request_id: id,
                     cache_status: cache.header(),
-                    age_seconds: Some(entry.age(now).as_secs()),
+                    age_seconds: Some(entry.age(at).as_secs()),
                 })
             }
             Ok(Reply::Called(answer, cache)) => answer.to_response(Stamp {
@@ -318,9 +317,12 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Unpin,
     {
         record.family = Some(Family::Profile);
+        // A hit takes no time, so it needs no clock of its own.
+        let mut now = record.started;
         if !body.is_end_stream() {
             let limit = config.file.server.max_discarded_body_bytes;
             Box::pin(request::discard(body, limit, ask.deadline)).await?;
+            now = Instant::now();
         }
         let directives = RequestDirectives::parse(&ask.parts.headers);
         let Some(key) = self.key_of(&ask) else {
@@ -330,7 +332,7 @@ impl Gateway {
             ));
         };
         let landings = self.flights.landings();
-        let found = self.cache.lookup(&key, &directives);
+        let found = self.cache.lookup(&key, &directives, now);
         let (forward, terms) = match &found {
             Some(Found {
                 entry,
@@ -339,7 +341,7 @@ impl Gateway {
                 if *good_for == Use::WhileRevalidate {
                     self.revalidate(config, &ask, rule, key);
                 }
-                return Ok(Reply::Stored(Arc::clone(entry)));
+                return Ok(Reply::Stored(Arc::clone(entry), now));
             }
             Some(Found {
                 good_for: Use::RefusedByRequest,
@@ -366,9 +368,9 @@ impl Gateway {
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
-                Ok(Reply::Stored(fallback.entry))
+                Ok(Reply::Stored(fallback.entry, Instant::now()))
             }
-            (Ok(Landed::InCache(entry)), _) => Ok(Reply::Stored(entry)),
+            (Ok(Landed::InCache(entry)), _) => Ok(Reply::Stored(entry, Instant::now())),
             (Ok(Landed::Called { outcome, .. }), _) => {
                 let cache = record.cache.unwrap_or(CacheStatus::forwarded(forward));
                 outcome.map(|answer| Reply::Called(answer, cache))
@@ -627,8 +629,8 @@ fn call(ask: &Ask, uri: Uri, mut headers: HeaderMap) -> Call {
 }
 
 /// What the cache did for a request that is answered with `entry`.
-fn hit(entry: &Entry, now: Instant) -> CacheStatus {
-    let resident = entry.resident(now);
+fn hit(entry: &Entry, at: Instant) -> CacheStatus {
+    let resident = entry.resident(at);
     let fresh = entry.lifetime().fresh;
     match fresh.checked_sub(resident) {
         Some(left) => CacheStatus::Hit(left),

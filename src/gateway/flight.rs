@@ -97,7 +97,7 @@ impl Flight {
         let (key, terms) = self.key;
         if terms == Terms::Cached && !is_known {
             // The last flight may have landed after our request had looked.
-            let found = cache.lookup(&key, &RequestDirectives::default());
+            let found = cache.lookup(&key, &RequestDirectives::default(), Instant::now());
             if let Some(Found {
                 entry,
                 good_for: Use::Fresh,
