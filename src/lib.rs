@@ -23,7 +23,7 @@
 //! | [`error`] | every way to say no, and the only table of statuses |
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
 //! | [`config`] | layers, the file as written, values as meant, reload |
-//! | [`server`], [`admin`] | listeners and drain; what operators see |
+//! | [`server`], [`admin`] | listeners, connections and drain; what operators see |
 //! | [`cli`] | one file per subcommand; how the log is written |
 //! | [`mock`], [`demo`] | a scriptable Alexa; a morning with and without the gateway |
 //! | [`simulate`] | hours of traffic through the pipeline in seconds, on paused time |
@@ -36,7 +36,8 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`server`] accepts the connection and speaks HTTP/1.1 or h2c.
+//! 1. [`server`] accepts the connection and speaks HTTP/1.1 or h2c; while a
+//!    connection is idle, it keeps little more than the socket.
 //! 2. [`gateway`] takes one snapshot of the configuration and starts the record.
 //! 3. [`request`] takes out the token and the gateway's own headers, and drops
 //!    what is for one hop only. *May end in 400.*
@@ -69,6 +70,7 @@
 //! | what is learned from a 429 | `limits/adaptive.rs` |
 //! | a status or an error body | `error.rs` |
 //! | a metric, a field of the log line | `metrics.rs`, `record.rs` |
+//! | how long a connection is kept, and what it costs while idle | `server/connection.rs` |
 //! | a configuration key | `config/default.toml`, `config/file.rs`, `config.rs`, together |
 //! | the order of the steps | `gateway.rs` and the list above, together |
 //!

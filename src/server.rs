@@ -2,10 +2,12 @@
 //!
 //! [`Server::start`] binds everything or nothing; [`Server::stop`] stops
 //! accepting, lets requests in flight finish, and closes what is left after the
-//! drain time-out. Connections are bounded in number, in the time until their
-//! first request, and in idle time.
+//! drain time-out. Connections are bounded in number, in the time that the head of a
+//! request may take, and in idle time; an idle one costs little more than its socket.
 
 mod activity;
+mod connection;
+mod wire;
 
 use std::fmt;
 use std::io;
@@ -14,22 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use http::Response;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
 
-use crate::admin::{Admin, State};
+use crate::admin::{Admin, OpenConnection, State};
 use crate::body::BoxError;
 use crate::config::Config;
 use crate::gateway::{BuildError, Gateway};
-use activity::{Activity, Tracked};
+use connection::{Arriving, Terms};
 
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
@@ -71,11 +68,12 @@ impl std::error::Error for StartError {}
 
 /// How one kind of connection is treated.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    /// Until the first request.
-    pub(crate) request_head_timeout: Duration,
+struct Patience {
+    /// Until the head of the first request is whole, and from the first byte of the head
+    /// of a later one.
+    request_head_timeout: Duration,
     /// Between requests.
-    pub(crate) idle_timeout: Duration,
+    idle_timeout: Duration,
     /// While the client takes nothing of an answer.
     write_timeout: Duration,
     /// From the stop to the end.
@@ -121,7 +119,7 @@ impl Server {
         for (listener, region) in bound {
             addresses.extend(listener.local_addr());
             let gateway = Arc::clone(&gateway);
-            let handle = move |request: Request<Incoming>| {
+            let handle = move |request: Arriving| {
                 let gateway = Arc::clone(&gateway);
                 async move { gateway.handle(request, region).await }
             };
@@ -142,7 +140,7 @@ impl Server {
             .and_then(|listener| listener.local_addr().ok());
         if let Some(listener) = admin_listener {
             let admin = Arc::new(Admin::new(Arc::clone(&gateway), Arc::clone(&state)));
-            let handle = move |request: Request<Incoming>| {
+            let handle = move |request: Arriving| {
                 let admin = Arc::clone(&admin);
                 async move {
                     admin
@@ -248,11 +246,12 @@ async fn accept<H, F, B>(
     mut stop: watch::Receiver<bool>,
 ) -> usize
 where
-    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Arriving) -> F + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    let terms = Arc::new(Terms::new(patience, handle));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -260,7 +259,7 @@ where
             _ = stop.wait_for(|&stop| stop) => break,
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, slot) = match accepted {
+        let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: others must close first.
@@ -269,12 +268,18 @@ where
                 continue;
             }
         };
-        let open = state.as_ref().map(|state| state.connection());
-        let connection = serve(stream, patience, handle.clone(), stop.clone());
-        connections.spawn(async move {
-            connection.await;
-            drop((slot, open));
-        });
+        // Without it, a kernel that has no such option leaves answers waiting.
+        stream.set_nodelay(true).ok();
+        let slot = Slot {
+            _permit: permit,
+            _open: state.as_ref().map(|state| state.connection()),
+        };
+        connections.spawn(connection::serve(
+            stream,
+            Arc::clone(&terms),
+            stop.clone(),
+            slot,
+        ));
     }
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
@@ -284,98 +289,21 @@ where
     left
 }
 
-type Slot = tokio::sync::OwnedSemaphorePermit;
+/// What a connection takes of the room that there is for connections.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    _open: Option<OpenConnection>,
+}
 
 /// The next connection, once there is room for it.
-async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> io::Result<(TcpStream, Slot)> {
-    let slot = Arc::clone(slots)
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(slots)
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
+    Ok((stream, permit))
 }
-
-/// Serves one connection to its end.
-async fn serve<H, F, B>(
-    stream: TcpStream,
-    patience: Patience,
-    handle: H,
-    mut stop: watch::Receiver<bool>,
-) where
-    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    // Without it, a kernel that has no such option leaves answers waiting.
-    stream.set_nodelay(true).ok();
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(patience.write_timeout));
-    let activity = Activity::new();
-    let service = service_fn({
-        let activity = Arc::clone(&activity);
-        move |request| {
-            let request_guard = activity.request();
-            let answer = handle(request);
-            async move {
-                let answer = answer.await.map(|body| Tracked::new(body, request_guard));
-                Ok::<_, std::convert::Infallible>(answer)
-            }
-        }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience.idle_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .writev(false);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(patience.idle_timeout / 2))
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD_BYTES as u32);
-    let io = TokioIo::new(Box::pin(stream));
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    // `auto` has no timer before it knows the protocol, and HTTP/2 has none for
-    // idle connections: what asks for nothing is ended here.
-    let mut quiet = std::pin::pin!(activity.quiet(patience));
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(error = %error, "a connection broke");
-                }
-                return;
-            }
-            () = stopped(&mut stop), if !closing => {
-                connection.as_mut().graceful_shutdown();
-                closing = true;
-            }
-            () = &mut quiet => {
-                // No request is in flight. The other side is told, and not waited for.
-                connection.as_mut().graceful_shutdown();
-                timeout(FAREWELL, connection).await.ok();
-                tracing::debug!("an idle connection was closed");
-                return;
-            }
-        }
-    }
-}
-
-/// Completes when the server stops, or is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    stop.wait_for(|&stop| stop).await.ok();
-}
-
-/// How long a connection that is idle has for its last words.
-const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Room for a token of 8 KiB, and for everything else that skills send.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 1000;

@@ -1,6 +1,7 @@
 //! Connections: what they may say, how long they may be silent, how they end.
 
 use alexa_gateway::route::Region;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 use crate::support::alexa::{FakeAlexa, json};
@@ -76,6 +77,77 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     open.send_replace(true);
     assert!(busy.read_answer().await.starts_with("HTTP/1.1 200 OK"));
     assert_eq!(busy.read_to_end().await, "", "it is idle now");
+}
+
+/// Between its requests a connection is given up for a while: by the time that a
+/// silent one is closed, which came later, that has happened.
+#[tokio::test]
+async fn a_connection_that_was_idle_answers_its_next_request() {
+    let (alexa, gateway) = answering("[server]\nrequest_head_timeout = '600ms'\n").await;
+    let address = gateway.server.addresses()[0];
+    let mut raw = Raw::connect(address).await;
+    for n in 1..=3 {
+        let target = format!("/v1/alerts/reminders/{n}");
+        let request = get(&target, "Content-Length: 3\r\n").replacen("GET", "POST", 1) + "abc";
+        // In two pieces, of which the first may be what wakes the connection.
+        let (start, end) = request.split_at(n);
+        raw.send(start).await;
+        raw.send(end).await;
+        assert!(raw.read_answer().await.starts_with("HTTP/1.1 200 OK"));
+        assert_eq!(alexa.count(), n);
+        let mut silent = Raw::connect(address).await;
+        assert_eq!(silent.read_to_end().await, "");
+    }
+    raw.send("GET / HTTP/1.1\r\nHost:").await;
+    let said = raw.read_to_end().await;
+    assert!(
+        said.starts_with("HTTP/1.1 408"),
+        "a slow head is cut: {said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_that_were_idle_ask_at_once() {
+    let (_alexa, gateway) = answering("[server]\nrequest_head_timeout = '2s'\n").await;
+    let address = gateway.server.addresses()[0];
+    let mut kept = Vec::new();
+    for _ in 0..500 {
+        let mut raw = Raw::connect(address).await;
+        raw.send(get(NAME, "")).await;
+        assert!(raw.read_answer().await.starts_with("HTTP/1.1 200 OK"));
+        kept.push(raw);
+    }
+    let mut silent = Raw::connect(address).await;
+    assert_eq!(silent.read_to_end().await, "");
+    let asking = kept.into_iter().map(|mut raw| {
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                raw.send(get(NAME, "")).await;
+                assert!(raw.read_answer().await.starts_with("HTTP/1.1 200 OK"));
+            }
+        })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        asked.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn http_2_may_begin_byte_by_byte() {
+    let (_alexa, gateway) = answering("").await;
+    let mut raw = Raw::connect(gateway.server.addresses()[0]).await;
+    raw.0.set_nodelay(true).unwrap();
+    for byte in "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".bytes() {
+        raw.send([byte]).await;
+        tokio::task::yield_now().await;
+    }
+    // An empty SETTINGS frame each way: RFC 9113, 6.5.
+    raw.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    let mut frame = [0; 9];
+    within("SETTINGS", raw.0.read_exact(&mut frame))
+        .await
+        .unwrap();
+    assert_eq!(frame[3], 4, "{frame:?}");
 }
 
 #[tokio::test]
@@ -183,7 +255,10 @@ async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     let address = gateway.server.addresses()[0];
     let admin = gateway.admin();
     admin.get("/-/ready").send().await.expect_status(200);
+    let silent = Raw::connect(address).await;
     let mut idle = Raw::connect(address).await;
+    idle.send(get("//", "")).await;
+    assert!(idle.read_answer().await.starts_with("HTTP/1.1 400 "));
     let mut flights = Vec::new();
     for target in [NAME, "/v1/alerts/reminders"] {
         let client = gateway.client();
@@ -194,11 +269,10 @@ async fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     }
     eventually("both calls are on their way", || alexa.count() == 2).await;
     let stopping = tokio::spawn(gateway.stop());
-    assert_eq!(
-        idle.read_to_end().await,
-        "",
-        "an idle connection is closed at once"
-    );
+    for mut idle in [silent, idle] {
+        let said = idle.read_to_end().await;
+        assert_eq!(said, "", "an idle connection is closed at once");
+    }
     admin.get("/-/ready").send().await.expect_status(503);
     admin.get("/-/healthy").send().await.expect_status(200);
     let refused = tokio::net::TcpStream::connect(address).await;

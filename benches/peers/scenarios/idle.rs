@@ -1,5 +1,9 @@
 //! Ten thousand connections that have made a call and are kept: what each takes.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use crate::bench::{Bench, Outcome};
 use crate::call::{Calls, Tokens};
 use crate::load;
@@ -10,6 +14,8 @@ use crate::table::{Bound, Promise, Table};
 const CONNECTIONS: usize = 10_000;
 /// Opened first, so that what a peer takes once is not counted.
 const WARM: usize = 64;
+/// After the last call, so that what is looked at is idle.
+const IDLE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     let tokens = Tokens::for_entries(3);
@@ -22,16 +28,18 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     );
     let mut table = Table::new(
         "Idle connections",
-        "10,000 connections, each of which has made one call. Memory of the processes alone: \
-         what the kernel keeps for a socket is the same for all.",
+        "10,000 connections, each of which has made one call, two seconds after the last of \
+         them. Memory of the processes alone: what the kernel keeps for a socket is the same for all.",
         &["KiB per connection"],
     );
     for _ in 0..bench.rounds {
         for peer in &peers {
             let running = peer.start(bench, setup).await?;
             let _warm = load::keep_open(running.address, &calls, WARM).await?;
+            sleep(IDLE).await;
             let before = running.memory()?;
             let _idle = load::keep_open(running.address, &calls, CONNECTIONS).await?;
+            sleep(IDLE).await;
             let taken = running.memory()? - before;
             table.add(peer, &[taken / 1024.0 / CONNECTIONS as f64]);
         }

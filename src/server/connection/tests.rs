@@ -1,0 +1,556 @@
+//! Connections on paused time, through pipes that show how the gateway reads them.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Context;
+
+use http_body_util::{BodyExt as _, Full};
+use tokio::io::{DuplexStream, ReadBuf, duplex};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A stream that notes how much it was last asked for: a parked connection is asked for
+/// a few bytes, one that hyper has for thousands.
+struct Spied {
+    stream: DuplexStream,
+    room: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Spied {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.room.store(buf.remaining(), Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Spied {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Who answers: with the target that was asked for and the body that came.
+#[derive(Default)]
+struct House {
+    /// The targets, in the order in which they were asked for.
+    asked: Mutex<Vec<String>>,
+    /// Lets a request for /slow be answered.
+    open: Notify,
+    /// Requests for /leave, which are answered while their bodies are still there.
+    left: Mutex<Vec<Tracked<Incoming>>>,
+}
+
+impl House {
+    async fn answer(self: Arc<Self>, request: Arriving) -> Response<Full<Bytes>> {
+        let target = request.uri().path().to_owned();
+        self.asked.lock().unwrap().push(target.clone());
+        let body = request.into_body();
+        let body = match target.as_str() {
+            "/leave" => {
+                self.left.lock().unwrap().push(body);
+                Bytes::new()
+            }
+            "/large" => vec![b'x'; 1 << 20].into(),
+            _ => body.collect().await.unwrap().to_bytes(),
+        };
+        if target == "/slow" {
+            self.open.notified().await;
+        }
+        Response::new(Full::new([target.as_bytes(), b" ", &body].concat().into()))
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A connection and its client.
+struct Pair {
+    client: DuplexStream,
+    house: Arc<House>,
+    room: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+    served: JoinHandle<()>,
+}
+
+const PATIENCE: Patience = Patience {
+    request_head_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(75),
+    write_timeout: Duration::from_secs(30),
+    drain_timeout: Duration::from_secs(10),
+};
+
+impl Pair {
+    fn new() -> Self {
+        let house = Arc::new(House::default());
+        let (client, stream) = duplex(64 * 1024);
+        let room = Arc::default();
+        let (stop, stopped) = watch::channel(false);
+        let handle = {
+            let house = Arc::clone(&house);
+            move |request| Arc::clone(&house).answer(request)
+        };
+        let terms = Arc::new(Terms::new(PATIENCE, handle));
+        let stream = Spied {
+            stream,
+            room: Arc::clone(&room),
+        };
+        let served = tokio::spawn(serve(stream, terms, stopped, ()));
+        Self {
+            client,
+            house,
+            room,
+            stop,
+            served,
+        }
+    }
+
+    /// One that has answered a request and is parked.
+    async fn parked() -> Self {
+        let mut pair = Self::new();
+        pair.send("GET /first HTTP/1.1\r\n\r\n").await;
+        assert!(pair.answer().await.ends_with("/first "));
+        pair.rest().await;
+        assert!(pair.is_parked());
+        pair
+    }
+
+    /// Lets a second pass, in which what can be parked is.
+    async fn rest(&self) {
+        sleep(SECOND).await;
+    }
+
+    fn is_parked(&self) -> bool {
+        self.room.load(Ordering::Relaxed) <= PREFACE.len()
+    }
+
+    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.client.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// One answer, which ends with the target and the body that it answers.
+    async fn answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            let more = self.client.read_buf(&mut bytes).await.unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert_ne!(more, 0, "closed after {text:?}");
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head
+                .split_once("content-length: ")
+                .map_or("0", |(_, rest)| {
+                    rest.split_whitespace().next().unwrap_or_default()
+                });
+            if body.len() == length.parse::<usize>().unwrap() {
+                return text;
+            }
+        }
+    }
+
+    /// What comes until the connection is closed, and when that is.
+    async fn end(&mut self) -> (String, Duration) {
+        let start = Instant::now();
+        let mut bytes = Vec::new();
+        self.client.read_to_end(&mut bytes).await.ok();
+        (
+            String::from_utf8_lossy(&bytes).into_owned(),
+            start.elapsed(),
+        )
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_connection_answers_its_next_request() {
+    let mut pair = Pair::parked().await;
+    for n in 0..5 {
+        pair.send(format!(
+            "POST /{n} HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+        ))
+        .await;
+        assert!(pair.answer().await.ends_with(&format!("/{n} abc")));
+        pair.rest().await;
+        assert!(pair.is_parked(), "after {n}");
+    }
+    assert_eq!(pair.house.asked().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_come_in_any_two_pieces() {
+    let request = "POST /cut HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let mut pair = Pair::parked().await;
+    for at in 1..request.len() {
+        let (start, end) = request.split_at(at);
+        pair.send(start).await;
+        pair.rest().await;
+        assert!(!pair.is_parked(), "with a request at {at}");
+        pair.send(end).await;
+        assert!(pair.answer().await.ends_with("/cut abc"), "{at}");
+        pair.rest().await;
+        assert!(pair.is_parked(), "after {at}");
+    }
+    assert_eq!(pair.house.asked().len(), request.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelined_requests_are_answered_once_whatever_has_come_of_the_next() {
+    let third = "GET /c HTTP/1.1\r\n\r\n";
+    for at in 0..third.len() {
+        let (start, end) = third.split_at(at);
+        let mut pair = Pair::parked().await;
+        pair.send(format!(
+            "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n{start}"
+        ))
+        .await;
+        pair.rest().await;
+        pair.send(end).await;
+        pair.rest().await;
+        assert_eq!(pair.house.asked(), ["/first", "/a", "/b", "/c"], "{at}");
+        pair.client.shutdown().await.unwrap();
+        let (said, _) = pair.end().await;
+        assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 3, "{said}");
+        assert!(said.ends_with("/c "), "{said}");
+        pair.served.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_lines_between_requests_are_no_request() {
+    let mut pair = Pair::parked().await;
+    pair.send("\r\n\r\n").await;
+    pair.rest().await;
+    assert!(pair.is_parked());
+    // Some clients end a body with a line that is not of it.
+    pair.send("POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nx\r\n")
+        .await;
+    assert!(pair.answer().await.ends_with("/a x"));
+    pair.rest().await;
+    assert!(pair.is_parked());
+    pair.send("\r\nGET /b HTTP/1.1\r\n\r\n").await;
+    assert!(pair.answer().await.ends_with("/b "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_kept_is_closed_when_idle() {
+    let mut pair = Pair::parked().await;
+    let (said, took) = pair.end().await;
+    // A second has passed.
+    assert_eq!((said.as_str(), took.as_secs()), ("", 74));
+    pair.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_takes_too_long_is_cut() {
+    for kept in [false, true] {
+        let mut pair = match kept {
+            true => Pair::parked().await,
+            false => Pair::new(),
+        };
+        pair.send("GET / HTTP/1.1\r\nX: ").await;
+        let start = Instant::now();
+        let said = loop {
+            // Whoever sends a byte now and then does not get longer.
+            match timeout(SECOND / 2, pair.answer()).await {
+                Ok(said) => break said,
+                Err(_) => pair.send("x").await,
+            }
+        };
+        assert!(
+            said.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+            "{said}"
+        );
+        // The head of a later request is noticed at the next look.
+        assert_eq!(start.elapsed().as_secs(), 10);
+        assert_eq!(pair.end().await.0, "");
+        pair.served.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_too_little_is_closed() {
+    for start in ["", "\r\n", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut pair = Pair::new();
+        pair.send(start).await;
+        let (said, took) = pair.end().await;
+        assert_eq!((said.as_str(), took.as_secs()), ("", 10), "{start:?}");
+        pair.served.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_closed_by_its_client_ends() {
+    for start in ["", "P", "GET / HTTP/1.1\r\n"] {
+        for mut pair in [Pair::new(), Pair::parked().await] {
+            pair.send(start).await;
+            pair.client.shutdown().await.unwrap();
+            let (said, took) = pair.end().await;
+            assert_eq!((said.as_str(), took.as_secs()), ("", 0), "{start:?}");
+            pair.served.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_2_may_begin_byte_by_byte() {
+    let mut pair = Pair::new();
+    for byte in PREFACE {
+        assert_eq!(pair.house.asked().len(), 0);
+        pair.send([*byte]).await;
+        sleep(SECOND / 5).await;
+    }
+    // An empty SETTINGS frame, and the one of the other side: RFC 9113, 6.5.
+    pair.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    let mut frame = [0; 9];
+    pair.client.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "{frame:?}");
+    // It never asks.
+    assert!(pair.end().await.1 <= 6 * SECOND);
+    pair.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_2_that_is_idle_is_told_and_closed() {
+    let pair = Pair::new();
+    let io = TokioIo::new(pair.client);
+    let (mut ask, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    for n in 0..3 {
+        let request = Request::new(Full::new(Bytes::from_static(b"abc")));
+        let answer = ask.send_request(request).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "/ abc");
+        sleep(50 * SECOND).await;
+        assert!(!connection.is_finished(), "after {n}");
+    }
+    let start = Instant::now();
+    connection.await.unwrap().unwrap();
+    assert_eq!(start.elapsed().as_secs(), 25);
+    pair.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_almost_begins_as_http_2_is_http_1() {
+    let mut pair = Pair::new();
+    pair.send("PRI * HTTP/1.1\r\n\r\n").await;
+    let said = pair.answer().await;
+    assert!(said.starts_with("HTTP/1.1 "), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn http_2_cannot_follow_http_1() {
+    let mut pair = Pair::parked().await;
+    pair.send(PREFACE).await;
+    assert_eq!(pair.end().await.1.as_secs(), 0);
+    pair.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_answer_is_waited_for() {
+    let mut pair = Pair::parked().await;
+    pair.send("GET /slow HTTP/1.1\r\n\r\n").await;
+    sleep(200 * SECOND).await;
+    assert!(!pair.is_parked());
+    pair.house.open.notify_one();
+    assert!(pair.answer().await.ends_with("/slow "));
+    pair.rest().await;
+    pair.rest().await;
+    assert!(pair.is_parked());
+}
+
+/// An answer may be over before the body of its request is. What comes of that body
+/// then must not be taken for a request.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_outlasts_its_answer_is_no_request() {
+    let smuggled = "GET /smuggled HTTP/1.1\r\n\r\n";
+    for read in [true, false] {
+        let mut pair = Pair::parked().await;
+        let length = smuggled.len();
+        let head = format!("POST /leave HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        pair.send(head).await;
+        assert!(pair.answer().await.ends_with("/leave "));
+        sleep(20 * SECOND).await;
+        assert!(!pair.is_parked());
+        let mut body = pair.house.left.lock().unwrap().pop().unwrap();
+        if read {
+            pair.send(smuggled).await;
+            let piece = body.frame().await.unwrap().unwrap().into_data();
+            assert_eq!(piece.unwrap(), smuggled);
+            pair.rest().await;
+            assert!(!pair.is_parked());
+            drop(body);
+            pair.rest().await;
+            pair.rest().await;
+            assert!(pair.is_parked());
+            pair.send("GET /real HTTP/1.1\r\n\r\n").await;
+            assert!(pair.answer().await.ends_with("/real "));
+            assert_eq!(pair.house.asked(), ["/first", "/leave", "/real"]);
+        } else {
+            drop(body);
+            let (said, took) = pair.end().await;
+            assert_eq!((said.as_str(), took.as_secs()), ("", 0));
+            assert_eq!(pair.house.asked(), ["/first", "/leave"]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+    let mut pair = Pair::parked().await;
+    pair.send("POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        .await;
+    assert!(pair.answer().await.starts_with("HTTP/1.1 100 Continue"));
+    pair.rest().await;
+    pair.send("abc").await;
+    assert!(pair.answer().await.ends_with("/a abc"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_wants_no_more_is_left() {
+    for request in [
+        "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
+        "GET /a HTTP/1.0\r\n\r\n",
+    ] {
+        let mut pair = Pair::parked().await;
+        pair.send(request).await;
+        let (said, took) = pair.end().await;
+        assert!(said.ends_with("/a "), "{said}");
+        assert_eq!(took.as_secs(), 0);
+        pair.served.await.unwrap();
+    }
+    let mut pair = Pair::parked().await;
+    pair.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        .await;
+    assert!(pair.answer().await.ends_with("/a "));
+    pair.rest().await;
+    assert!(pair.is_parked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_left() {
+    let mut pair = Pair::parked().await;
+    pair.send("GET /large HTTP/1.1\r\n\r\n").await;
+    let start = Instant::now();
+    pair.served.await.unwrap();
+    let took = start.elapsed().as_secs();
+    assert!((30..=32).contains(&took), "{took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_is_waited_for() {
+    let mut pair = Pair::parked().await;
+    pair.send("GET /large HTTP/1.1\r\n\r\n").await;
+    let mut left = 1 << 20;
+    let mut piece = vec![0; 64 * 1024];
+    while left > 0 {
+        sleep(20 * SECOND).await;
+        left -= pair.client.read(&mut piece).await.unwrap().min(left);
+        assert!(!pair.served.is_finished());
+    }
+    pair.rest().await;
+    assert!(!pair.served.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_closes_what_is_parked_and_finishes_what_is_not() {
+    for mut pair in [Pair::new(), Pair::parked().await] {
+        pair.stop.send_replace(true);
+        let (said, took) = pair.end().await;
+        assert_eq!((said.as_str(), took.as_secs()), ("", 0));
+        pair.served.await.unwrap();
+    }
+    let mut pair = Pair::parked().await;
+    pair.send("GET /slow HTTP/1.1\r\n\r\n").await;
+    pair.rest().await;
+    pair.stop.send_replace(true);
+    pair.rest().await;
+    pair.house.open.notify_one();
+    let (said, took) = pair.end().await;
+    assert!(said.contains("connection: close"), "{said}");
+    assert!(said.ends_with("/slow "), "{said}");
+    assert_eq!(took.as_secs(), 0);
+    pair.served.await.unwrap();
+}
+
+/// The moment at which a connection is parked, and those around it.
+#[tokio::test(start_paused = true)]
+async fn no_request_is_lost_at_the_moment_of_parking() {
+    let mut pair = Pair::parked().await;
+    let mut asked = 1;
+    for step in 0..60 {
+        sleep(PARK_AFTER - Duration::from_millis(30) + Duration::from_millis(step)).await;
+        pair.send("GET /a HTTP/1.1\r\n\r\n").await;
+        assert!(pair.answer().await.ends_with("/a "));
+        asked += 1;
+        assert_eq!(pair.house.asked().len(), asked);
+    }
+}
+
+/// What a parked connection takes, but for its socket.
+#[tokio::test]
+async fn a_parked_connection_is_small() {
+    let (stop, stopped) = watch::channel(false);
+    let handle = |request: Arriving| async {
+        Response::new(Full::<Bytes>::default()).map(|body| {
+            drop(request);
+            body
+        })
+    };
+    let terms = Arc::new(Terms::new(PATIENCE, handle));
+    let (_, stream) = duplex(1);
+    let task = size_of_val(&serve(stream, terms, stopped, ()));
+    drop(stop);
+    assert!(task <= 640, "{task} bytes");
+}
+
+/// Requests of many connections that are all parked come at once.
+#[tokio::test(start_paused = true)]
+async fn parked_connections_all_wake() {
+    let mut pairs = Vec::new();
+    for _ in 0..500 {
+        let mut pair = Pair::new();
+        pair.send("GET /first HTTP/1.1\r\n\r\n").await;
+        assert!(pair.answer().await.ends_with("/first "));
+        pairs.push(pair);
+    }
+    sleep(SECOND).await;
+    assert!(pairs.iter().all(Pair::is_parked));
+    let (done, mut answers) = mpsc::channel(1);
+    for mut pair in pairs {
+        let done = done.clone();
+        tokio::spawn(async move {
+            pair.send("GET /a HTTP/1.1\r\n\r\n").await;
+            done.send(pair.answer().await).await.unwrap();
+        });
+    }
+    drop(done);
+    let mut count = 0;
+    while let Some(answer) = answers.recv().await {
+        assert!(answer.ends_with("/a "), "{answer}");
+        count += 1;
+    }
+    assert_eq!(count, 500);
+}
