@@ -88,6 +88,12 @@ type Opened = Option<Result<(), Kind>>;
 /// A connection to come, and whether it has been used before.
 type Opening = Pin<Box<dyn Future<Output = Result<(Connection, bool), Kind>> + Send>>;
 
+/// An HTTP/2 connection on which nothing has come for this long while a call is under
+/// way is asked whether it lives, and closed if it does not say so. One whose other side
+/// is gone without a word would else swallow every call, and stay in use by that.
+const PING_AFTER: Duration = Duration::from_millis(500);
+const PONG_WITHIN: Duration = Duration::from_secs(1);
+
 /// A connection to make a call on.
 enum Connection {
     Own(Box<Driven>),
@@ -180,10 +186,11 @@ impl Pool {
             loop {
                 match way {
                     Way::Kept(connection) => return Ok((connection, true)),
-                    Way::Open(mut given_back) => {
+                    Way::Open(given_back) => {
+                        let mut given_back = GivenBack(given_back, &this);
                         return tokio::select! {
                             biased;
-                            Ok(own) = &mut given_back => Ok((Connection::Own(own), true)),
+                            Ok(own) = &mut given_back.0 => Ok((Connection::Own(own), true)),
                             opened = this.open(uri.clone()) => Ok((opened?, false)),
                         };
                     }
@@ -231,7 +238,10 @@ impl Pool {
             origin.opening = Some(opening);
             return Ok(Way::OpenForAll(tell));
         }
-        origin.waiting.retain(|waiting| !waiting.is_closed());
+        // Now and then, so that many who open at a time do not all look at each other.
+        if origin.waiting.len().is_power_of_two() {
+            origin.waiting.retain(|waiting| !waiting.is_closed());
+        }
         let (give, given_back) = oneshot::channel();
         origin.waiting.push_back(give);
         Ok(Way::Open(given_back))
@@ -267,6 +277,8 @@ impl Pool {
     async fn share(self: &Arc<Self>, uri: &Uri, stream: Stream) -> Result<Shared, Kind> {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            .keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PONG_WITHIN)
             .handshake(stream);
         let (sender, connection) = handshake.await.map_err(|_| Kind::AnswerLost)?;
         // Ends with the last sender, or with the connection.
@@ -389,10 +401,24 @@ impl Origin {
 
     fn is_in_use(&self) -> bool {
         let is_opening = |opening: &watch::Receiver<Opened>| opening.has_changed().is_ok();
-        !self.idle.is_empty()
+        // Connections have its name, also while calls use them.
+        Arc::strong_count(&self.name) > 1
             || self.shared.is_some()
             || self.waiting.iter().any(|waiting| !waiting.is_closed())
             || self.opening.as_ref().is_some_and(is_opening)
+    }
+}
+
+/// Where a connection comes that somebody gives back. One that nobody takes out, for
+/// another was opened or the call was cancelled, goes back once more.
+struct GivenBack<'a>(oneshot::Receiver<Box<Driven>>, &'a Arc<Pool>);
+
+impl Drop for GivenBack<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+        if let Ok(own) = self.0.try_recv() {
+            self.1.give_back(own);
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! The way to Alexa is encrypted, checked, and HTTP/2 where it is offered.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use alexa_gateway::route::Region;
 use http::Version;
@@ -11,6 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -31,6 +36,8 @@ struct TlsAlexa {
     address: SocketAddr,
     authority_pem: String,
     seen: Arc<Mutex<Seen>>,
+    /// Connections that are open when this is told say nothing more, and stay open.
+    silence: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -64,6 +71,8 @@ impl TlsAlexa {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let log = Arc::clone(&seen);
+        let silence = Arc::new(Notify::new());
+        let silenced = Arc::clone(&silence);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Ok(stream) = acceptor.accept(stream).await else {
@@ -76,12 +85,15 @@ impl TlsAlexa {
                     log.lock().unwrap().versions.push(request.version());
                     async { Ok::<_, Infallible>(json(200, "{}")) }
                 });
+                let silenced = Arc::clone(&silenced);
                 tokio::spawn(async move {
                     let builder = auto::Builder::new(TokioExecutor::new());
-                    builder
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await
-                        .ok();
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    let mut connection = pin!(connection);
+                    tokio::select! {
+                        _ = connection.as_mut() => {}
+                        () = silenced.notified() => pending().await,
+                    }
                 });
             }
         });
@@ -89,8 +101,16 @@ impl TlsAlexa {
             address,
             authority_pem: authority.pem(),
             seen,
+            silence,
             task,
         }
+    }
+
+    /// Trusts the authority, whose certificate is written to `dir`.
+    fn trusted(&self, dir: &TempDir) -> String {
+        dir.write("ca.pem", &self.authority_pem);
+        let ca = dir.path("ca.pem");
+        format!("[upstream.tls]\nextra_ca_file = '{}'\n", ca.display())
     }
 
     fn config(&self) -> String {
@@ -110,14 +130,9 @@ async fn an_extra_authority_is_trusted_and_connections_are_kept() {
         (&[], Version::HTTP_11),
     ] {
         let alexa = TlsAlexa::start(alpn).await;
-        dir.write("ca.pem", &alexa.authority_pem);
         for roots in ["bundled", "os"] {
             *alexa.seen.lock().unwrap() = Seen::default();
-            let ca = dir.path("ca.pem");
-            let tls = format!(
-                "[upstream.tls]\nroots = '{roots}'\nextra_ca_file = '{}'\n",
-                ca.display()
-            );
+            let tls = format!("{}roots = '{roots}'\n", alexa.trusted(&dir));
             let gateway = TestGateway::start(&format!("{tls}{}", alexa.config())).await;
             let client = gateway.client();
             for _ in 0..5 {
@@ -137,6 +152,23 @@ async fn an_extra_authority_is_trusted_and_connections_are_kept() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_says_nothing_any_more_is_replaced() {
+    let (dir, alexa) = (TempDir::new(), TlsAlexa::start(&["h2"]).await);
+    let config = alexa.trusted(&dir) + &alexa.config();
+    let gateway = TestGateway::start(&config).await;
+    let client = gateway.client();
+    let call = async || {
+        let token = token(Region::Na);
+        client.get(NAME).token(&token).send().await.status
+    };
+    assert_eq!(call().await, 200);
+    alexa.silence.notify_waiters();
+    let replaced = async { while call().await != 200 {} };
+    timeout(Duration::from_secs(30), replaced).await.unwrap();
+    assert_eq!(alexa.seen.lock().unwrap().names.len(), 2);
 }
 
 #[tokio::test]

@@ -236,3 +236,20 @@ async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
     tell.send_replace(Some(Err(Kind::Tls)));
     assert_eq!(bounded(waiting).await.err(), Some(Kind::Tls));
 }
+
+#[tokio::test]
+async fn a_connection_that_nobody_takes_out_any_more_goes_back() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let _stream = called(&origin, &pool).await;
+    let Ok(Way::Kept(Connection::Own(own))) = pool.way(&origin.uri) else {
+        panic!("one is kept");
+    };
+    let Ok(Way::Open(given_back)) = pool.way(&origin.uri) else {
+        panic!("there is no other");
+    };
+    let given_back = GivenBack(given_back, &pool);
+    pool.give_back(own);
+    assert_eq!(idle(&pool), 0, "it is on its way");
+    drop(given_back);
+    assert_eq!(idle(&pool), 1);
+}
