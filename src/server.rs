@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -87,10 +87,7 @@ impl Server {
     /// The gateway cannot be built or an address cannot be bound; then nothing
     /// is left open.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let bind = async |address| {
-            let listener = TcpListener::bind(address).await;
-            listener.map_err(|error| StartError::Bind(address, error))
-        };
+        let bind = |address| bind(address).map_err(|error| StartError::Bind(address, error));
         let server = config.file.server.clone();
         let admin = config.file.admin;
         let patience = Patience {
@@ -101,10 +98,10 @@ impl Server {
         };
         let mut bound = Vec::new();
         for listener in &server.listeners {
-            bound.push((bind(listener.address).await?, listener.region));
+            bound.push((bind(listener.address)?, listener.region));
         }
         let admin_listener = match admin.enabled {
-            true => Some(bind(admin.address).await?),
+            true => Some(bind(admin.address)?),
             false => None,
         };
         let gateway = Gateway::new(config).map_err(StartError::Build)?;
@@ -220,6 +217,20 @@ impl fmt::Debug for Server {
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
+}
+
+/// Listens at an address. As many connections may wait to be accepted as the operating
+/// system allows, for beyond that it drops what comes, and a client tries again only
+/// after a second.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of the one before may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(i32::MAX as u32)
 }
 
 /// Scrapes and probes are few.
