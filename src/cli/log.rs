@@ -89,37 +89,43 @@ where
     ) -> fmt::Result {
         let now = humantime::format_rfc3339_micros(SystemTime::now());
         let (level, target) = (event.metadata().level(), event.metadata().target());
-        write!(out, r#"{{"timestamp":"{now}","level":"{level}""#)?;
+        // Made whole before it is handed on, for `out` takes each piece by itself.
+        let mut line = Vec::with_capacity(USUAL_BYTES);
+        write!(line, r#"{{"timestamp":"{now}","level":"{level}""#).map_err(|_| fmt::Error)?;
         let mut fields = Fields {
-            out,
+            line: &mut line,
             result: Ok(()),
         };
         event.record(&mut fields);
         fields.add("target", target);
-        fields.result?;
-        fields.out.write_str("}\n")
+        fields.result.map_err(|_| fmt::Error)?;
+        line.extend_from_slice(b"}\n");
+        out.write_str(str::from_utf8(&line).map_err(|_| fmt::Error)?)
     }
 }
 
+/// Room for the line of a request.
+const USUAL_BYTES: usize = 512;
+
 /// Writes fields as members of an object.
 struct Fields<'a> {
-    out: Writer<'a>,
-    result: fmt::Result,
+    line: &'a mut Vec<u8>,
+    result: serde_json::Result<()>,
 }
 
 impl Fields<'_> {
     fn add(&mut self, name: &str, value: impl Serialize) {
         let name = name.strip_prefix("r#").unwrap_or(name);
-        self.result = self.result.and_then(|()| {
-            self.out.write_char(',')?;
-            self.json(name)?;
-            self.out.write_char(':')?;
-            self.json(value)
-        });
+        if self.result.is_ok() {
+            self.result = self.try_add(name, value);
+        }
     }
 
-    fn json(&mut self, value: impl Serialize) -> fmt::Result {
-        serde_json::to_writer(Text(&mut self.out), &value).map_err(|_| fmt::Error)
+    fn try_add(&mut self, name: &str, value: impl Serialize) -> serde_json::Result<()> {
+        self.line.push(b',');
+        serde_json::to_writer(&mut *self.line, name)?;
+        self.line.push(b':');
+        serde_json::to_writer(&mut *self.line, &value)
     }
 }
 
@@ -145,22 +151,7 @@ impl Visit for Fields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field.name(), format!("{value:?}"));
-    }
-}
-
-/// Takes the text that serde_json writes.
-struct Text<'a, 'b>(&'a mut Writer<'b>);
-
-impl Write for Text<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = str::from_utf8(bytes).map_err(io::Error::other)?;
-        self.0.write_str(text).map_err(io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.add(field.name(), format_args!("{value:?}"));
     }
 }
 
