@@ -21,7 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use crate::cache::status::CacheStatus;
+use crate::cache::status::{CacheStatus, Forward};
 use crate::error::Kind;
 use crate::limits;
 use crate::route::Region;
@@ -70,8 +70,20 @@ pub struct Metrics {
     reloads: Family<ReloadLabels, Counter>,
     levels: Levels,
     traffic: Table,
-    /// By region: what most requests come to, found once rather than by their labels.
-    hits: [OnceLock<(Counter, Histogram)>; Region::ALL.len()],
+    /// What most requests come to, found once rather than by their labels: by region,
+    /// for hits and for misses.
+    usual: [[OnceLock<(Counter, Histogram)>; 2]; Region::ALL.len()],
+    /// The same of the calls of each lane.
+    lanes: [[OnceLock<LaneSeries>; limits::Family::ALL.len()]; Region::ALL.len()],
+}
+
+/// What is counted of the calls of one lane.
+#[derive(Debug)]
+struct LaneSeries {
+    /// Those that were answered 200.
+    ok: Counter,
+    duration: Histogram,
+    queue_wait: Histogram,
 }
 
 /// What is read from elsewhere whenever the metrics are.
@@ -282,18 +294,29 @@ impl Metrics {
             reloads,
             levels,
             traffic: Table::default(),
-            hits: Default::default(),
+            usual: Default::default(),
+            lanes: Default::default(),
         }
     }
 
     /// Counts one request.
     pub fn request(&self, outcome: &Outcome<'_>) {
         let duration = outcome.total.as_secs_f64();
-        match (outcome.region, outcome.cache, outcome.status) {
-            (Some(region), Some(CacheStatus::Hit(_)), 200) => {
-                let series = self.hits[region.index()].get_or_init(|| self.series(outcome));
-                series.0.inc();
-                series.1.observe(duration);
+        let usual = match outcome.cache {
+            Some(CacheStatus::Hit(_)) => Some(0),
+            Some(CacheStatus::Forwarded {
+                forward: Forward::Miss,
+                collapsed: false,
+                ..
+            }) => Some(1),
+            _ => None,
+        };
+        match (outcome.region, usual, outcome.status) {
+            (Some(region), Some(usual), 200) => {
+                let usual = &self.usual[region.index()][usual];
+                let (count, durations) = usual.get_or_init(|| self.series(outcome));
+                count.inc();
+                durations.observe(duration);
             }
             _ => {
                 let (count, durations) = self.series(outcome);
@@ -314,9 +337,7 @@ impl Metrics {
             })
         );
         if let (true, Some(region), Some(family)) = (called, outcome.region, outcome.family) {
-            let waits = self
-                .queue_wait
-                .get_or_create(&LaneLabels::new(region, family));
+            let waits = &self.lane(region, family).queue_wait;
             waits.observe(outcome.queue_wait.as_secs_f64());
         }
         self.traffic.add(outcome.region, outcome.skill, |traffic| {
@@ -363,26 +384,47 @@ impl Metrics {
         took: Duration,
     ) {
         let throttled = outcome == Ok(StatusCode::TOO_MANY_REQUESTS);
-        let outcome = match outcome {
-            Ok(status) => status.as_str().to_owned(),
-            Err(kind) => kind.label().to_owned(),
-        };
-        let labels = AttemptLabels {
-            region: region.name(),
-            family: family.name(),
-            outcome,
-        };
-        self.attempts.get_or_create(&labels).inc();
-        let durations = self
-            .upstream_duration
-            .get_or_create(&LaneLabels::new(region, family));
-        durations.observe(took.as_secs_f64());
+        let lane = self.lane(region, family);
+        lane.duration.observe(took.as_secs_f64());
+        if outcome == Ok(StatusCode::OK) {
+            lane.ok.inc();
+        } else {
+            self.attempts(region, family, outcome).inc();
+        }
         self.traffic.add(Some(region), skill, |traffic| {
             traffic.upstream_attempts.count();
             if throttled {
                 traffic.upstream_429.count();
             }
         });
+    }
+
+    fn attempts(
+        &self,
+        region: Region,
+        family: limits::Family,
+        outcome: Result<StatusCode, Kind>,
+    ) -> Counter {
+        let outcome = match outcome {
+            Ok(status) => status.as_str().to_owned(),
+            Err(kind) => kind.label().to_owned(),
+        };
+        self.attempts.get_or_create_owned(&AttemptLabels {
+            region: region.name(),
+            family: family.name(),
+            outcome,
+        })
+    }
+
+    fn lane(&self, region: Region, family: limits::Family) -> &LaneSeries {
+        self.lanes[region.index()][family as usize].get_or_init(|| {
+            let labels = LaneLabels::new(region, family);
+            LaneSeries {
+                ok: self.attempts(region, family, Ok(StatusCode::OK)),
+                duration: self.upstream_duration.get_or_create_owned(&labels),
+                queue_wait: self.queue_wait.get_or_create_owned(&labels),
+            }
+        })
     }
 
     /// Counts a retry that the budget of `region` did not allow.

@@ -1,5 +1,6 @@
 //! The `Cache-Status` header (RFC 9211): what the cache did for one request.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
@@ -84,20 +85,21 @@ impl CacheStatus {
     /// The header's value.
     #[must_use]
     pub fn header(&self) -> HeaderValue {
-        let text = match self {
-            Self::Hit(left) => format!("alexa-gateway; hit; ttl={}", left.as_secs()),
+        let mut text = String::with_capacity(USUAL_BYTES);
+        text.push_str("alexa-gateway; ");
+        match self {
+            Self::Hit(left) => seconds(&mut text, "hit; ttl=", *left),
             // A negative ttl counts the seconds since freshness ended (§2.4).
-            Self::HitStale(since) => {
-                format!("alexa-gateway; hit; ttl=-{}", since.as_secs().max(1))
-            }
-            Self::NotCached => "alexa-gateway; detail=only-if-cached".to_owned(),
+            Self::HitStale(since) => seconds(&mut text, "hit; ttl=-", (*since).max(SECOND)),
+            Self::NotCached => text.push_str("detail=only-if-cached"),
             Self::Forwarded {
                 forward,
                 status,
                 collapsed,
                 stored,
             } => {
-                let mut text = format!("alexa-gateway; fwd={}", forward.label());
+                text.push_str("fwd=");
+                text.push_str(forward.label());
                 if let Some(status) = status {
                     text.push_str("; fwd-status=");
                     text.push_str(status.as_str());
@@ -106,13 +108,22 @@ impl CacheStatus {
                     text.push_str("; collapsed");
                 }
                 if let Some(ttl) = stored {
-                    text.push_str(&format!("; stored; ttl={}", ttl.as_secs()));
+                    seconds(&mut text, "; stored; ttl=", *ttl);
                 }
-                text
             }
-        };
+        }
         HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("alexa-gateway"))
     }
+}
+
+/// Room for what most answers say.
+const USUAL_BYTES: usize = 64;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn seconds(text: &mut String, before: &str, span: Duration) {
+    // Writing to a string cannot fail.
+    write!(text, "{before}{}", span.as_secs()).unwrap_or_default();
 }
 
 #[cfg(test)]
