@@ -214,7 +214,7 @@ fn text_of(value: Option<HeaderValue>) -> Result<Option<String>, ()> {
 }
 
 /// Removes the headers that are for one connection only (RFC 9110 §7.6.1): those
-/// that `Connection` names, and [`HOP_BY_HOP`].
+/// that `Connection` names, and those that always are.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
