@@ -90,9 +90,11 @@ type Opening = Pin<Box<dyn Future<Output = Result<(Connection, bool), Kind>> + S
 
 /// An HTTP/2 connection on which nothing has come for this long while a call is under
 /// way is asked whether it lives, and closed if it does not say so. One whose other side
-/// is gone without a word would else swallow every call, and stay in use by that.
-const PING_AFTER: Duration = Duration::from_millis(500);
-const PONG_WITHIN: Duration = Duration::from_secs(1);
+/// is gone without a word would else swallow every call, and stay in use by that. Every
+/// call on it ends with it, also those that must not be sent again, so it has the time
+/// that TCP takes to get over some lost segments (1.4 s for three, RFC 6298).
+const PING_AFTER: Duration = Duration::from_secs(1);
+const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection to make a call on.
 enum Connection {
