@@ -164,12 +164,12 @@ impl Upstream {
                 Some(_) => Entry::Again,
             };
             let admitted = tokio::select! {
-                // The first to be asked is the one that is there at once, as a rule.
+                // A permit that comes as the last caller leaves is for nobody.
                 biased;
-                admitted = self.admit(call, entry, deadline) => admitted,
                 () = &mut abandoned => {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));
                 }
+                admitted = self.admit(call, entry, deadline) => admitted,
             };
             let (permit, pass) = match (admitted, last) {
                 (Ok(admitted), _) => admitted,
