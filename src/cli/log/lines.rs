@@ -30,6 +30,9 @@ const GATHERED_BYTES: usize = 64 * 1024;
 /// How much may wait for a reader that stalls.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// How much of it is for what does not tell of a request.
+const RESERVED_BYTES: usize = 256 * 1024;
+
 /// How long a stop waits for the last lines to be written.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -112,6 +115,8 @@ fn write_in_time(gathering: &Gathering, mut out: impl Write, missing: impl Fn(u6
         }
         out.write_all(&lines).and_then(|()| out.flush()).ok();
         lines.clear();
+        // A stall leaves no more behind than a busy moment does.
+        lines.shrink_to(GATHERED_BYTES);
     }
     gathering.lock().ended = true;
     gathering.changed.notify_all();
@@ -161,7 +166,11 @@ pub(super) struct Line<'a> {
 impl Write for Line<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.gathering.lock();
-        if state.gathered.len() + line.len() > MAX_BYTES {
+        let room = match self.may_wait {
+            true => MAX_BYTES - RESERVED_BYTES,
+            false => MAX_BYTES,
+        };
+        if state.ended || state.gathered.len() + line.len() > room {
             state.dropped += 1;
             return Ok(line.len());
         }
