@@ -74,16 +74,16 @@ pub struct Metrics {
     /// for hits and for misses.
     usual: [[OnceLock<(Counter, Histogram)>; 2]; Region::ALL.len()],
     /// The same of the calls of each lane.
-    lanes: [[OnceLock<LaneSeries>; limits::Family::ALL.len()]; Region::ALL.len()],
+    lanes: [[LaneSeries; limits::Family::ALL.len()]; Region::ALL.len()],
 }
 
 /// What is counted of the calls of one lane.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct LaneSeries {
     /// Those that were answered 200.
-    ok: Counter,
-    duration: Histogram,
-    queue_wait: Histogram,
+    ok: OnceLock<Counter>,
+    duration: OnceLock<Histogram>,
+    queue_wait: OnceLock<Histogram>,
 }
 
 /// What is read from elsewhere whenever the metrics are.
@@ -337,7 +337,10 @@ impl Metrics {
             })
         );
         if let (true, Some(region), Some(family)) = (called, outcome.region, outcome.family) {
-            let waits = &self.lane(region, family).queue_wait;
+            let waits = self.lane(region, family).queue_wait.get_or_init(|| {
+                let labels = LaneLabels::new(region, family);
+                self.queue_wait.get_or_create_owned(&labels)
+            });
             waits.observe(outcome.queue_wait.as_secs_f64());
         }
         self.traffic.add(outcome.region, outcome.skill, |traffic| {
@@ -385,12 +388,16 @@ impl Metrics {
     ) {
         let throttled = outcome == Ok(StatusCode::TOO_MANY_REQUESTS);
         let lane = self.lane(region, family);
-        lane.duration.observe(took.as_secs_f64());
-        if outcome == Ok(StatusCode::OK) {
-            lane.ok.inc();
-        } else {
-            self.attempts(region, family, outcome).inc();
-        }
+        let durations = lane.duration.get_or_init(|| {
+            let labels = LaneLabels::new(region, family);
+            self.upstream_duration.get_or_create_owned(&labels)
+        });
+        durations.observe(took.as_secs_f64());
+        let attempts = || self.attempts(region, family, outcome);
+        match outcome {
+            Ok(StatusCode::OK) => lane.ok.get_or_init(attempts).inc(),
+            _ => attempts().inc(),
+        };
         self.traffic.add(Some(region), skill, |traffic| {
             traffic.upstream_attempts.count();
             if throttled {
@@ -417,14 +424,7 @@ impl Metrics {
     }
 
     fn lane(&self, region: Region, family: limits::Family) -> &LaneSeries {
-        self.lanes[region.index()][family as usize].get_or_init(|| {
-            let labels = LaneLabels::new(region, family);
-            LaneSeries {
-                ok: self.attempts(region, family, Ok(StatusCode::OK)),
-                duration: self.upstream_duration.get_or_create_owned(&labels),
-                queue_wait: self.queue_wait.get_or_create_owned(&labels),
-            }
-        })
+        &self.lanes[region.index()][family as usize]
     }
 
     /// Counts a retry that the budget of `region` did not allow.
