@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::answer::Heads;
 use entry::Entry;
-use key::{CacheKey, KeyHashes};
+use key::CacheKey;
 use policy::{RequestDirectives, Use};
 
 /// How much may be stored.
@@ -31,7 +31,7 @@ pub struct Capacity {
 /// The answers of one process. Cheap to share behind an `Arc`; all methods take
 /// `&self` and none waits.
 pub struct Cache {
-    entries: moka::sync::Cache<CacheKey, Arc<Entry>, KeyHashes>,
+    entries: moka::sync::Cache<CacheKey, Arc<Entry>>,
     /// What the heads of stored answers have in common.
     heads: Heads,
     /// The least that an entry weighs, so that bounding bytes bounds entries too.
@@ -77,7 +77,7 @@ impl Cache {
             .max_capacity(capacity.max_bytes)
             .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
             .expire_after(Retention(clock))
-            .build_with_hasher(KeyHashes::default());
+            .build();
         Self {
             entries,
             heads: Heads::default(),

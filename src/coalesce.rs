@@ -16,7 +16,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
-use std::hash::{BuildHasher, Hash};
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,10 +37,9 @@ pub struct WaiterLimits {
 }
 
 /// What names a flight.
-pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {
-    /// How it is hashed.
-    type Hashes: BuildHasher + Default + Send + Sync + 'static;
-}
+pub trait Key: Clone + Eq + Hash + Send + Sync + 'static {}
+
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> Key for K {}
 
 /// What a flight brings, shared by cloning.
 pub trait Outcome: Clone + Send + Sync + 'static {}
@@ -58,11 +57,9 @@ struct Shared<K: Key, T> {
     flights: Mutex<Joinable<K, T>>,
     /// How many wait for all flights together; grows under the lock only.
     waiting: AtomicUsize,
-    /// How many have landed; grows before the key is free.
-    landings: AtomicUsize,
 }
 
-type Joinable<K, T> = HashMap<K, Arc<Flight<K, T>>, <K as Key>::Hashes>;
+type Joinable<K, T> = HashMap<K, Arc<Flight<K, T>>>;
 
 /// What a flight and those who wait for it share.
 struct Flight<K: Key, T> {
@@ -93,7 +90,6 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         let shared = Shared {
             flights: Mutex::default(),
             waiting: AtomicUsize::new(0),
-            landings: AtomicUsize::new(0),
         };
         Self {
             shared: Arc::new(shared),
@@ -158,13 +154,6 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         self.lock().len()
     }
 
-    /// How many have landed. If it is the same after starting a flight as before a look
-    /// at where flights leave what they bring, none has landed since that look.
-    #[must_use]
-    pub fn landings(&self) -> usize {
-        self.shared.landings.load(Ordering::Acquire)
-    }
-
     /// How many requests wait for one.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -210,8 +199,6 @@ impl<K: Key, T> Flight<K, T> {
 
     /// Frees the key, then tells everybody; only the first outcome counts.
     fn land(self: &Arc<Self>, outcome: Option<T>) {
-        let landings = &self.flights.shared.landings;
-        landings.fetch_add(1, Ordering::Release);
         self.free_if(|| true);
         if self.outcome.set(outcome).is_ok() {
             self.landed.notify_waiters();
@@ -346,7 +333,6 @@ impl<K: Key, T> Drop for Landing<K, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hash::RandomState;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::oneshot;
 
@@ -356,10 +342,6 @@ mod tests {
     };
 
     type TestFlights = Flights<char, u32>;
-
-    impl Key for char {
-        type Hashes = RandomState;
-    }
 
     /// A flight that lands when told to, and counts how often it was started.
     struct Script {
@@ -495,18 +477,6 @@ mod tests {
         assert_eq!(leader.landed().await, Err(Lost));
         assert_eq!(other.landed().await, Err(Lost));
         assert_eq!(script.flights.in_flight(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_landing_is_counted_before_another_flight_can_start() {
-        let script = Script::new();
-        for landed in 0..10 {
-            assert_eq!(script.flights.landings(), landed);
-            let (land, outcome) = oneshot::channel();
-            let mut waiter = script.join(outcome);
-            land.send(1).unwrap();
-            assert_eq!(waiter.landed().await, Ok(1));
-        }
     }
 
     #[tokio::test]

@@ -331,7 +331,6 @@ impl Gateway {
                 "a cached template without credentials",
             ));
         };
-        let landings = self.flights.landings();
         let found = self.cache.lookup(&key, &directives, now);
         let (forward, terms) = match &found {
             Some(Found {
@@ -364,7 +363,7 @@ impl Gateway {
             terms
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), landings, record)).await;
+        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), record)).await;
         let fallback = found.filter(|found| found.good_for == Use::IfError);
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
@@ -387,7 +386,6 @@ impl Gateway {
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
-        landings: usize,
         record: &mut Record,
     ) -> Result<Landed, Error> {
         // A flight's own deadline is the usual one at least, for others may join.
@@ -399,7 +397,7 @@ impl Gateway {
             let fits = self.limits.check(region, family, skill, ask.deadline);
             fits.map_err(upstream::refused)?;
         }
-        let mut waiter = self.join(config, ask, rule, key, landings, ask.deadline.max(usual))?;
+        let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
         let collapsed = waiter.collapsed();
         let landed = match collapsed || ask.deadline < usual {
             true => timeout_at(ask.deadline + LANDING, waiter.landed()).await,
@@ -443,8 +441,7 @@ impl Gateway {
     ) {
         let deadline = Instant::now() + config.file.deadline.default;
         // Its terms are `Anew`: what is stored is what it is to replace.
-        let (key, landings) = ((key, Terms::Anew), self.flights.landings());
-        let Ok(mut waiter) = self.join(config, ask, rule, key, landings, deadline) else {
+        let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) else {
             return;
         };
         if !waiter.collapsed() {
@@ -459,7 +456,6 @@ impl Gateway {
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
-        landings: usize,
         deadline: Instant,
     ) -> Result<Waiter<FlightKey, Landed>, Error> {
         let uri = config
@@ -476,14 +472,11 @@ impl Gateway {
                 expires_at: ask.hints.expires_at,
                 deadline,
             };
-            let is_known = self.flights.landings() == landings;
             async move {
                 let Self {
                     cache, upstream, ..
                 } = &*gateway;
-                flight
-                    .run(cache, is_known, upstream, &config, interest)
-                    .await
+                flight.run(cache, upstream, &config, interest).await
             }
         };
         self.flights.join(key, &config.waiters, start).map_err(|_| {

@@ -5,7 +5,7 @@
 //! token that fetched an answer may see it again.
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::uri::PathAndQuery;
@@ -27,39 +27,13 @@ pub struct CacheKey {
 }
 
 impl Hash for CacheKey {
+    /// Half of each part is enough to spread the keys. It is to be hashed once more, and
+    /// not to be taken for a hash: the parts are linear in texts that callers choose, who
+    /// can make keys whose parts differ from each other in the same bits.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Half of each part is enough to spread the keys.
+        state.write_u64(self.credentials.head());
         let [head @ .., _, _, _, _, _, _, _, _] = self.request;
-        state.write_u64(self.credentials.head() ^ u64::from_ne_bytes(head));
-    }
-}
-
-/// Hashes keys for the tables of one process. A key is a hash already, under a secret
-/// that the makers of requests do not know: to hash it once more would be for nothing.
-pub type KeyHashes = BuildHasherDefault<KeyHasher>;
-
-/// See [`KeyHashes`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        // What is there beside a key has a handful of values.
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = self.0.rotate_left(1) ^ number;
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.write_u64(number.cast_unsigned() as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
+        state.write_u64(u64::from_ne_bytes(head));
     }
 }
 

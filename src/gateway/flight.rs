@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::cache::entry::Entry;
-use crate::cache::key::{CacheKey, KEY_HEADERS, KeyHashes};
+use crate::cache::key::{CacheKey, KEY_HEADERS};
 use crate::cache::policy::{self, RequestDirectives, Use};
 use crate::cache::{Cache, Found, unix_seconds};
-use crate::coalesce::{self, Interest};
+use crate::coalesce::Interest;
 use crate::config::Config;
 use crate::error::Error;
 use crate::request;
@@ -25,10 +25,6 @@ use crate::upstream::{Call, Effort, Upstream, Whole};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
 pub(super) type FlightKey = (CacheKey, Terms);
-
-impl coalesce::Key for FlightKey {
-    type Hashes = KeyHashes;
-}
 
 /// What the request that starts a flight allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,18 +80,16 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Flies. Ends early if all waiters have left before anything was sent. What the
-    /// cache has is known if nothing has landed since it was looked into.
+    /// Flies. Ends early if all waiters have left before anything was sent.
     pub(super) async fn run(
         self,
         cache: &Cache,
-        is_known: bool,
         upstream: &Upstream,
         config: &Config,
         interest: Interest<FlightKey, Landed>,
     ) -> Landed {
         let (key, terms) = self.key;
-        if terms == Terms::Cached && !is_known {
+        if terms == Terms::Cached {
             // The last flight may have landed after our request had looked.
             let found = cache.lookup(&key, &RequestDirectives::default(), Instant::now());
             if let Some(Found {
