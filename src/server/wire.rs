@@ -63,7 +63,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
             let fits = self.start.len().min(buf.remaining());
             buf.put_slice(&self.start.split_to(fits));
         }
-        if buf.filled().len() > before {
+        // RFC 9112, 2.2: empty lines between requests are nothing of a request.
+        let is_text = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+        if buf.filled()[before..].iter().any(is_text) {
             self.activity.heard();
         }
         Poll::Ready(Ok(()))

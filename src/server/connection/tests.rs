@@ -183,6 +183,20 @@ impl Pair {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
+    let mut pair = Pair::new();
+    pair.send("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na").await;
+    assert!(pair.answer().await.ends_with("/ a"));
+    // Before it is parked.
+    sleep(PARK_AFTER / 2).await;
+    pair.send("\r\n").await;
+    sleep(2 * PATIENCE.request_head_timeout).await;
+    assert!(pair.is_parked());
+    pair.send("GET /next HTTP/1.1\r\n\r\n").await;
+    assert!(pair.answer().await.ends_with("/next "));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_parked_connection_answers_its_next_request() {
     let mut pair = Pair::parked().await;
     for n in 0..5 {
