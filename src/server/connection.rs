@@ -88,8 +88,9 @@ pub(super) async fn serve<S, H, F, B>(
     let mut start = Bytes::new();
     let mut kept = false;
     loop {
-        if start.is_empty() {
-            match parked(&mut stream, kept, deadline, &mut stop).await {
+        // The half of an empty line is nothing to talk about yet.
+        if matches!(&*start, b"" | b"\r") {
+            match parked(&mut stream, &start, kept, deadline, &mut stop).await {
                 Some(first) => start = first,
                 None => return,
             }
@@ -115,18 +116,20 @@ pub(super) async fn serve<S, H, F, B>(
 /// How an HTTP/2 connection starts: RFC 9113, 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Waits for the first bytes, of a connection or of the next request: enough of them to
-/// know the protocol, unless it is known. None at the deadline, at the stop, or when
-/// nothing comes any more.
+/// Waits for the first bytes, of a connection or of the next request, after those that
+/// have come: enough of them to know the protocol, unless it is known. None at the
+/// deadline, at the stop, when nothing comes any more, or only empty lines do.
 async fn parked<S: AsyncRead + Unpin>(
     stream: &mut S,
+    start: &[u8],
     kept: bool,
     deadline: Instant,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<Bytes> {
     let mut bytes = [0; PREFACE.len()];
+    bytes[..start.len()].copy_from_slice(start);
     let reading = async {
-        let mut length = 0;
+        let (mut length, mut skipped) = (start.len(), 0);
         loop {
             let more = stream.read(&mut bytes[length..]).await?;
             length += more;
@@ -134,10 +137,14 @@ async fn parked<S: AsyncRead + Unpin>(
             let empty = empty_lines(&bytes[..length]);
             bytes.copy_within(empty..length, 0);
             length -= empty;
-            let open = if kept {
-                length == 0
-            } else {
-                length < PREFACE.len() && PREFACE.starts_with(&bytes[..length])
+            skipped += empty;
+            // Whoever sends nothing else would keep us from looking at the time.
+            if skipped > MAX_EMPTY_BYTES {
+                return Ok(0);
+            }
+            let open = match &bytes[..length] {
+                b"" | b"\r" => true,
+                begun => !kept && length < PREFACE.len() && PREFACE.starts_with(begun),
             };
             if more == 0 || !open {
                 return io::Result::Ok(length);
@@ -157,10 +164,16 @@ async fn parked<S: AsyncRead + Unpin>(
     (length > 0).then(|| Bytes::copy_from_slice(&bytes[..length]))
 }
 
-/// How many of these bytes are the ends of empty lines.
+/// As many bytes of empty lines before a request are enough.
+const MAX_EMPTY_BYTES: usize = 1024;
+
+/// How many of these bytes are empty lines; a CR is one only before its LF.
 fn empty_lines(bytes: &[u8]) -> usize {
-    let text = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
-    text.unwrap_or(bytes.len())
+    let mut rest = bytes;
+    while let Some(after) = rest.strip_prefix(b"\n").or(rest.strip_prefix(b"\r\n")) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
 }
 
 /// Completes when the server stops, or is gone.

@@ -185,7 +185,8 @@ impl Pair {
 #[tokio::test(start_paused = true)]
 async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
     let mut pair = Pair::new();
-    pair.send("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na").await;
+    pair.send("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na")
+        .await;
     assert!(pair.answer().await.ends_with("/ a"));
     // Before it is parked.
     sleep(PARK_AFTER / 2).await;
@@ -194,6 +195,54 @@ async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
     assert!(pair.is_parked());
     pair.send("GET /next HTTP/1.1\r\n\r\n").await;
     assert!(pair.answer().await.ends_with("/next "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_sends_empty_lines_alone_is_closed() {
+    for parked in [false, true] {
+        let mut pair = if parked {
+            Pair::parked().await
+        } else {
+            Pair::new()
+        };
+        pair.client
+            .write_all(&b"\r\n".repeat(MAX_EMPTY_BYTES))
+            .await
+            .ok();
+        let (text, after) = pair.end().await;
+        assert_eq!((&*text, after), ("", Duration::ZERO), "{parked}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_carriage_return_alone_is_no_line_wherever_it_comes() {
+    for state in ["new", "kept", "parked"] {
+        let mut pair = match state {
+            "parked" => Pair::parked().await,
+            _ => Pair::new(),
+        };
+        if state == "kept" {
+            pair.send("GET /first HTTP/1.1\r\n\r\n").await;
+            assert!(pair.answer().await.ends_with("/first "));
+        }
+        pair.send("\r").await;
+        // Half of an empty line keeps a connection no longer than nothing does.
+        sleep(PARK_AFTER * 3).await;
+        pair.send("\nGET /next HTTP/1.1\r\n\r\n").await;
+        assert!(pair.answer().await.ends_with("/next "), "{state}");
+        pair.send("\rGET / HTTP/1.1\r\n\r\n").await;
+        let (text, _) = pair.end().await;
+        assert!(text.starts_with("HTTP/1.1 400 "), "{state}: {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_an_empty_line_does_not_keep_a_connection() {
+    let mut pair = Pair::parked().await;
+    pair.send("\r").await;
+    let (text, after) = pair.end().await;
+    assert_eq!(text, "");
+    assert!(after <= PATIENCE.idle_timeout, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
