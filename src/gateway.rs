@@ -137,7 +137,7 @@ impl Gateway {
         let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
-            hints: HintsMemo::new(),
+            hints: HintsMemo::for_answers(config.capacity.max_entries),
             cache,
             flights: Flights::new(),
             upstream,

@@ -207,9 +207,10 @@ impl fmt::Display for SkillId {
     }
 }
 
-/// How many places there are for the hints of tokens: 512 KiB, and some 6 MB (22 if every token names an endpoint of its own) when
-/// all are taken. With a sixth as many tokens in use, one in thirteen is decoded anew.
-const PLACES: usize = 1 << 16;
+/// How many places there are at most for the hints of tokens. A place takes 8 bytes, and
+/// some 100 once it is taken; 370 if its token names a skill and an endpoint that no
+/// other does.
+const MAX_PLACES: usize = 1 << 20;
 
 /// The hints of tokens that came lately, so that a token is decoded once and not at
 /// each of its requests. A token has one place, by its digest, and the next one with
@@ -231,10 +232,12 @@ struct Remembered {
 const MAX_SHARED_SKILLS: usize = 1000;
 
 impl HintsMemo {
-    /// Nothing remembered yet.
+    /// Nothing remembered yet; room for the tokens of so many stored answers. A token has
+    /// up to three, so that with all of them in use one in seven is decoded anew.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_places(PLACES)
+    pub fn for_answers(answers: u64) -> Self {
+        let places = usize::try_from(answers).unwrap_or(MAX_PLACES);
+        Self::with_places(places.clamp(1, MAX_PLACES))
     }
 
     fn with_places(places: usize) -> Self {
@@ -247,9 +250,8 @@ impl HintsMemo {
     /// The hints of `token`, whose digest this is.
     #[must_use]
     pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Hints {
-        let [a, b, ..] = digest.0;
-        let place = usize::from(u16::from_le_bytes([a, b])) % self.places.len();
-        let place = &self.places[place];
+        let place = digest.head() % self.places.len() as u64;
+        let place = &self.places[place as usize];
         match &*place.load() {
             Some(remembered) if remembered.digest == *digest => remembered.hints.clone(),
             _ => {
@@ -273,12 +275,6 @@ impl HintsMemo {
             skills.insert(skill.clone());
         }
         skill
-    }
-}
-
-impl Default for HintsMemo {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
