@@ -16,17 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::admin::{Admin, OpenConnection, State};
-use crate::body::BoxError;
 use crate::config::Config;
 use crate::gateway::{BuildError, Gateway};
-use connection::{Arriving, Terms};
+use connection::{Arriving, Handle, Terms};
 
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
@@ -248,7 +246,7 @@ async fn sweep(gateway: Arc<Gateway>) {
 
 /// Accepts connections until told to stop, then drains them. Answers how many had
 /// to be closed with requests in flight.
-async fn accept<H, F, B>(
+async fn accept<H>(
     listener: TcpListener,
     patience: Patience,
     slots: Arc<Semaphore>,
@@ -257,10 +255,7 @@ async fn accept<H, F, B>(
     mut stop: watch::Receiver<bool>,
 ) -> usize
 where
-    H: Fn(Arriving) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
+    H: Handle,
 {
     let terms = Arc::new(Terms::new(patience, handle));
     let mut connections = JoinSet::new();

@@ -35,6 +35,28 @@ use crate::body::BoxError;
 /// A request as it arrives. It is in flight until its body is dropped, too.
 pub(super) type Arriving = Request<Tracked<Incoming>>;
 
+/// What answers requests.
+pub(super) trait Handle: Send + Sync + 'static {
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static;
+    type Answer: Future<Output = Response<Self::Body>> + Send + 'static;
+
+    fn handle(&self, request: Arriving) -> Self::Answer;
+}
+
+impl<H, F, B> Handle for H
+where
+    H: Fn(Arriving) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    type Body = B;
+    type Answer = F;
+
+    fn handle(&self, request: Arriving) -> F {
+        self(request)
+    }
+}
+
 /// What the connections of one listener have in common.
 pub(super) struct Terms<H> {
     patience: Patience,
@@ -70,17 +92,14 @@ impl<H> Terms<H> {
 /// Serves one connection to its end. `slot` is dropped with it.
 ///
 /// Dropping the future closes the connection.
-pub(super) async fn serve<S, H, F, B>(
+pub(super) async fn serve<S, H>(
     mut stream: S,
     terms: Arc<Terms<H>>,
     mut stop: watch::Receiver<bool>,
     _slot: impl Send,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Arriving) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
+    H: Handle,
 {
     // The first head has its time from here, and later ones from their first byte.
     let mut since = Instant::now();
@@ -191,7 +210,7 @@ struct Quiet<S> {
 }
 
 /// Lets hyper speak HTTP/1 until the connection ends, or is quiet.
-async fn talk<S, H, F, B>(
+async fn talk<S, H>(
     stream: S,
     start: Bytes,
     terms: Arc<Terms<H>>,
@@ -200,10 +219,7 @@ async fn talk<S, H, F, B>(
 ) -> Option<Quiet<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Arriving) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
+    H: Handle,
 {
     let activity = Activity::new();
     let protocol = Protocol::Http1(PARK_AFTER);
@@ -255,7 +271,7 @@ where
 }
 
 /// Lets hyper speak HTTP/2 until the connection ends.
-async fn multiplexed<S, H, F, B>(
+async fn multiplexed<S, H>(
     stream: S,
     start: Bytes,
     terms: Arc<Terms<H>>,
@@ -263,10 +279,7 @@ async fn multiplexed<S, H, F, B>(
     mut stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Arriving) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<BoxError>,
+    H: Handle,
 {
     let activity = Activity::new();
     let mut watch = Watch::new(
@@ -291,16 +304,16 @@ async fn multiplexed<S, H, F, B>(
 }
 
 /// Has a request answered, and counts it.
-fn answer<H, F, B>(activity: &Arc<Activity>, handle: &H, request: Request<Incoming>) -> Answering<F>
-where
-    H: Fn(Arriving) -> F,
-    F: Future<Output = Response<B>>,
-{
+fn answer<H: Handle>(
+    activity: &Arc<Activity>,
+    handle: &H,
+    request: Request<Incoming>,
+) -> Answering<H::Answer> {
     let active = activity.request();
     // Most requests have no body that could last.
     let lasts = !http_body::Body::is_end_stream(request.body());
     let request = request.map(|body| Tracked::new(body, lasts.then(|| activity.more())));
-    Answering::new(handle(request), active)
+    Answering::new(handle.handle(request), active)
 }
 
 /// Drives a connection until it ends, then None, or until something is found that is for
