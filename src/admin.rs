@@ -203,7 +203,6 @@ impl Admin {
             };
             (region.name(), status)
         };
-        gateway.cache().sweep();
         let (flights, waiters) = gateway.flights();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -261,7 +260,6 @@ impl Admin {
                 paused.set(gauge(lane.paused_skills));
             }
         }
-        gateway.cache().sweep();
         levels
             .cache_entries
             .set(i64::try_from(gateway.cache().len()).unwrap_or(i64::MAX));

@@ -1,16 +1,16 @@
 //! Stored answers: lookup, store, and their bounds.
 //!
-//! moka holds and evicts; [`policy`] decides what is fresh, on tokio's clock.
-//! moka's own clock is used for one thing only: an answer that is of no more use
-//! leaves memory at the next [`Cache::sweep`], for it is personal data.
+//! A table holds and evicts; [`policy`] decides what is fresh. An answer that is of no
+//! more use leaves memory at a [`Cache::sweep`], for it is personal data.
 
 pub mod entry;
 pub mod key;
 pub mod policy;
 pub mod status;
+mod table;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::answer::Heads;
 use entry::Entry;
 use key::CacheKey;
 use policy::{RequestDirectives, Use};
+use table::Table;
 
 /// How much may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,20 +32,9 @@ pub struct Capacity {
 /// The answers of one process. Cheap to share behind an `Arc`; all methods take
 /// `&self` and none waits.
 pub struct Cache {
-    entries: moka::sync::Cache<CacheKey, Arc<Entry>>,
+    entries: Table,
     /// What the heads of stored answers have in common.
     heads: Heads,
-    /// The least that an entry weighs, so that bounding bytes bounds entries too.
-    min_weight: u32,
-    /// Whose clock frees memory.
-    clock: Clock,
-}
-
-/// By whose clock an answer that is of no more use leaves memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
-    Moka,
-    Tokio,
 }
 
 /// What a lookup found.
@@ -60,29 +50,9 @@ impl Cache {
     /// An empty cache of the given capacity.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
-        Self::build(capacity, Clock::Moka)
-    }
-
-    /// The same for simulations, whose time moka's clock does not follow: here
-    /// [`Cache::sweep`] looks at every answer.
-    #[must_use]
-    pub fn simulated(capacity: Capacity) -> Self {
-        Self::build(capacity, Clock::Tokio)
-    }
-
-    fn build(capacity: Capacity, clock: Clock) -> Self {
-        let min_weight = capacity.max_bytes / capacity.max_entries.max(1);
-        let min_weight = u32::try_from(min_weight).unwrap_or(u32::MAX);
-        let entries = moka::sync::Cache::builder()
-            .max_capacity(capacity.max_bytes)
-            .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
-            .expire_after(Retention(clock))
-            .build();
         Self {
-            entries,
+            entries: Table::new(capacity),
             heads: Heads::default(),
-            min_weight,
-            clock,
         }
     }
 
@@ -103,7 +73,7 @@ impl Cache {
     ) -> Option<Found> {
         let entry = self.entries.get(key)?;
         if entry.has_expired(unix_seconds()) {
-            self.entries.invalidate(key);
+            self.entries.remove(key, &entry);
             return None;
         }
         let good_for = policy::judge(&entry.lifetime(), entry.resident(now), request);
@@ -115,27 +85,19 @@ impl Cache {
         self.entries.insert(key, entry);
     }
 
-    /// Frees what has expired or been evicted. To be called now and then, for
-    /// moka has no thread of its own.
+    /// Frees what is of no more use, or a part of it where a lot is stored: the next call
+    /// goes on where this one rests. To be called once a second.
     pub fn sweep(&self) {
-        if self.clock == Clock::Tokio {
-            let now = Instant::now();
-            for (key, entry) in &self.entries {
-                if entry.resident(now) >= entry.lifetime().retained() {
-                    self.entries.invalidate(&*key);
-                }
-            }
-        }
-        self.entries.run_pending_tasks();
+        self.entries.sweep();
     }
 
-    /// How many answers are stored; exact after [`Cache::sweep`].
+    /// How many answers are stored, with those that no sweep has freed yet.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.entries.entry_count()
+        self.entries.len()
     }
 
-    /// Whether nothing is stored; exact after [`Cache::sweep`].
+    /// Whether nothing is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -144,7 +106,7 @@ impl Cache {
     /// How much is stored, in bytes as the capacity counts them.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        self.entries.weighted_size()
+        self.entries.weight_bytes()
     }
 }
 
@@ -152,7 +114,6 @@ impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cache")
             .field("len", &self.len())
-            .field("min_weight", &self.min_weight)
             .finish_non_exhaustive()
     }
 }
@@ -165,36 +126,10 @@ pub fn unix_seconds() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// Lets an entry leave memory when it is of no more use.
-struct Retention(Clock);
-
-#[expect(
-    clippy::disallowed_types,
-    reason = "moka's clock, which frees memory and decides nothing"
-)]
-impl moka::Expiry<CacheKey, Arc<Entry>> for Retention {
-    fn expire_after_create(
-        &self,
-        _key: &CacheKey,
-        entry: &Arc<Entry>,
-        _now: std::time::Instant,
-    ) -> Option<Duration> {
-        (self.0 == Clock::Moka).then(|| entry.lifetime().retained())
-    }
-
-    fn expire_after_update(
-        &self,
-        key: &CacheKey,
-        entry: &Arc<Entry>,
-        now: std::time::Instant,
-        _left: Option<Duration>,
-    ) -> Option<Duration> {
-        self.expire_after_create(key, entry, now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::policy::Lifetime;
     use super::*;
     use crate::answer::Answer;
@@ -255,8 +190,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_simulated_cache_frees_memory_by_simulated_time() {
-        let cache = Cache::simulated(Capacity {
+    async fn what_is_of_no_more_use_leaves_memory() {
+        let cache = Cache::new(Capacity {
             max_bytes: 1 << 20,
             max_entries: 100,
         });

@@ -130,15 +130,11 @@ impl Gateway {
         let limits = Arc::new(Limits::new(&config.limits));
         let metrics = Arc::new(Metrics::new());
         let counters = Arc::clone(&metrics);
-        let cache = match client.is_modelled() {
-            true => Cache::simulated(config.capacity),
-            false => Cache::new(config.capacity),
-        };
         let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
             hints: HintsMemo::for_answers(config.capacity.max_entries),
-            cache,
+            cache: Cache::new(config.capacity),
             flights: Flights::new(),
             upstream,
             limits,

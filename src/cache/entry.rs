@@ -63,6 +63,12 @@ impl Entry {
         self.expires_at.is_some_and(|at| unix_seconds >= at.get())
     }
 
+    /// When it was stored.
+    #[must_use]
+    pub fn stored_at(&self) -> Instant {
+        self.stored_at
+    }
+
     /// How long it has been stored.
     #[must_use]
     pub fn resident(&self, now: Instant) -> Duration {
@@ -85,10 +91,10 @@ impl Entry {
     }
 }
 
-/// What an entry takes beyond what is in its answer: the entry itself, and key, nodes,
-/// counters and pointers of the store. Measured with a million of them
+/// What an entry takes beyond what is in its answer: the entry itself, its place in the
+/// table, and the hints of its token. Measured with a million of them
 /// (`benches/peers/run entries`).
-const PER_ENTRY_BYTES: usize = 512;
+const PER_ENTRY_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

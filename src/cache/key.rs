@@ -44,6 +44,11 @@ impl fmt::Debug for CacheKey {
 }
 
 impl CacheKey {
+    /// Spreads tokens evenly, by other bits than those that are hashed.
+    pub(super) fn spread(&self) -> usize {
+        self.credentials.tail() as usize
+    }
+
     /// The key of a GET for `target`, which must be canonical.
     #[must_use]
     pub fn of(

@@ -73,12 +73,6 @@ impl Client {
         }
     }
 
-    /// Whether a model stands in for the network.
-    #[must_use]
-    pub fn is_modelled(&self) -> bool {
-        matches!(self.wire, Wire::Model(_))
-    }
-
     /// Makes one call and answers its head; the body is the caller's to read.
     ///
     /// # Errors
