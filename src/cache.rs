@@ -86,9 +86,10 @@ impl Cache {
     }
 
     /// Frees what is of no more use, or a part of it where a lot is stored: the next call
-    /// goes on where this one rests. To be called once a second.
-    pub fn sweep(&self) {
-        self.entries.sweep();
+    /// goes on where this one rests. To be called once a second. Other tasks run in
+    /// between; may be dropped at any time.
+    pub async fn sweep(&self) {
+        self.entries.sweep().await;
     }
 
     /// How many answers are stored, with those that no sweep has freed yet.
@@ -199,10 +200,10 @@ mod tests {
         cache.store(key(&digest_key, 1), entry(10, None));
         tokio::time::advance(29 * SECOND).await;
         cache.store(key(&digest_key, 2), entry(10, None));
-        cache.sweep();
+        cache.sweep().await;
         assert_eq!(cache.len(), 2);
         tokio::time::advance(SECOND).await;
-        cache.sweep();
+        cache.sweep().await;
         assert_eq!(cache.len(), 1);
         let any = RequestDirectives::default();
         assert!(
@@ -257,7 +258,6 @@ mod tests {
             for n in 0..100 {
                 cache.store(key(&digest_key, n), entry(body_bytes, None));
             }
-            cache.sweep();
             assert!((1..=10).contains(&cache.len()), "{}", cache.len());
             assert!(cache.weight_bytes() <= capacity.max_bytes);
         }

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use mimalloc::MiMalloc;
 
 /// Entries of hundreds of bytes live long between buffers and tasks of thousands that do
-/// not: glibc keeps 8 KB for each of a million entries, this some 600 bytes.
+/// not: glibc keeps 8 KB for each of a million entries, this some hundreds of bytes.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -234,13 +234,14 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Scrapes and probes are few.
 const ADMIN_CONNECTIONS: usize = 64;
 
-/// Personal data that has expired leaves memory within about this time.
+/// Personal data that has expired leaves memory within about this time, or within some of
+/// these where tens of thousands of answers are stored.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 async fn sweep(gateway: Arc<Gateway>) {
     loop {
         sleep(SWEEP_EVERY).await;
-        gateway.cache().sweep();
+        gateway.cache().sweep().await;
     }
 }
 

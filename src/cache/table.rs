@@ -3,7 +3,7 @@
 //! quick_cache holds and evicts. It has no clock, so a [`Table`] keeps beside each answer
 //! when it is of no more use, and [`Table::sweep`] frees what is: an answer is personal
 //! data. A sweep looks at one shard after the other and stops when it has seen enough, so
-//! that it takes a moment, however much is stored.
+//! that no request waits for it for long, however much is stored.
 
 use std::collections::hash_map::RandomState;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::Capacity;
@@ -125,18 +126,24 @@ impl Table {
         self.shard(key).remove_if(key, same);
     }
 
-    /// Frees what is of no more use, beginning where the last sweep rested.
-    pub(super) fn sweep(&self) {
-        let now = self.seconds(Instant::now());
+    /// Frees what is of no more use, beginning where the last sweep rested. Lets other
+    /// tasks run after each shard; may be dropped at any time.
+    pub(super) async fn sweep(&self) {
         let mut seen = 0;
         for _ in 0..self.shards.len() {
             let next = self.unswept.fetch_add(1, Ordering::Relaxed) % self.shards.len();
             let shard = &self.shards[next];
-            seen += shard.len();
+            let answers = shard.len();
+            if answers == 0 {
+                continue;
+            }
+            let now = self.seconds(Instant::now());
             shard.retain(|_, slot| slot.gone_from > now);
+            seen += answers;
             if seen >= SWEPT_AT_ONCE {
                 break;
             }
+            yield_now().await;
         }
     }
 
@@ -213,21 +220,21 @@ mod tests {
         }
         tokio::time::advance(SECOND / 2).await;
         for _ in 0..4 {
-            table.sweep();
+            table.sweep().await;
         }
         assert_eq!(table.len(), count as u64, "all are of use yet");
         tokio::time::advance(SECOND).await;
-        table.sweep();
+        table.sweep().await;
         let left = table.len() as usize;
         assert!(left < count && left > count / 2, "{left}");
         for _ in 0..4 {
-            table.sweep();
+            table.sweep().await;
         }
         assert_eq!(table.len(), count as u64 / 2);
         assert_eq!(Arc::strong_count(&short), 1);
         tokio::time::advance(9 * SECOND).await;
         for _ in 0..4 {
-            table.sweep();
+            table.sweep().await;
         }
         assert_eq!((table.len(), table.weight_bytes()), (0, 0));
         assert_eq!(Arc::strong_count(&long), 1);
@@ -240,10 +247,10 @@ mod tests {
         tokio::time::advance(SECOND / 4).await;
         table.insert(key, entry(10, SECOND / 4));
         tokio::time::advance(SECOND / 2).await;
-        table.sweep();
+        table.sweep().await;
         assert_eq!(table.len(), 1);
         tokio::time::advance(SECOND / 4).await;
-        table.sweep();
+        table.sweep().await;
         assert_eq!(table.len(), 0);
     }
 

@@ -152,7 +152,7 @@ impl Scenario {
                     callers.spawn(Arc::clone(&stage).ask(ask));
                 }
                 None => {
-                    stage.look(tick);
+                    stage.look(tick).await;
                     watch(tick);
                     tick += LOOK;
                     if asks.peek().is_some() || reloads.peek().is_some() {
@@ -218,14 +218,14 @@ impl Stage {
     }
 
     /// Sees how long the queues are, and does what a server does now and then.
-    fn look(&self, at: Duration) {
+    async fn look(&self, at: Duration) {
         for region in Region::ALL {
             let limits = self.gateway.limits();
             let queued = Family::ALL.map(|family| limits.snapshot(region, family).queued);
             self.book.queued(region, queued.iter().sum());
         }
         if at.subsec_nanos() == 0 {
-            self.gateway.cache().sweep();
+            self.gateway.cache().sweep().await;
         }
     }
 }
