@@ -82,7 +82,8 @@ impl Table {
         let min_weight = u32::try_from(max_bytes / max_entries.max(1)).unwrap_or(u32::MAX);
         let options = OptionsBuilder::new()
             .shards(1)
-            .hot_allocation(HOT)
+            // The part must hold at least one answer, which may weigh all there is.
+            .hot_allocation(if max_entries < 2 { 1.0 } else { HOT })
             .weight_capacity(max_bytes / shards)
             .estimated_items_capacity(usize::try_from(max_entries / shards).unwrap_or(usize::MAX))
             .build()
@@ -298,6 +299,22 @@ mod tests {
         }
         // The parts fill up one after the other.
         assert!(table.len() <= 1 << 17 && table.len() > (1 << 17) - (1 << 12));
+    }
+
+    #[test]
+    fn the_smallest_tables_hold_as_many_as_they_may() {
+        for max_entries in 1..=40 {
+            let table = Table::new(Capacity {
+                max_bytes: 1 << 20,
+                max_entries,
+            });
+            let keys = keys(100);
+            for key in &keys {
+                table.insert(*key, entry(10, SECOND));
+                assert!(table.get(key).is_some(), "of {max_entries}");
+            }
+            assert_eq!(table.len(), max_entries);
+        }
     }
 
     #[test]
