@@ -30,7 +30,7 @@ pub struct Capacity {
 }
 
 /// The answers of one process. Cheap to share behind an `Arc`; all methods take
-/// `&self` and none waits.
+/// `&self`, and none but [`Cache::sweep`] waits.
 pub struct Cache {
     entries: Table,
     /// What the heads of stored answers have in common.
@@ -141,7 +141,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn key(digest_key: &DigestKey, n: usize) -> CacheKey {
+    pub(super) fn key(digest_key: &DigestKey, n: usize) -> CacheKey {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {n}").parse().unwrap());
         let digest = BearerToken::take(&mut headers)
@@ -157,16 +157,19 @@ mod tests {
         )
     }
 
-    fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
+    pub(super) fn answer(body_bytes: usize) -> Answer {
         let body = vec![b'x'; body_bytes];
-        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Heads::default());
+        Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Heads::default())
+    }
+
+    fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
         let lifetime = Lifetime {
             initial_age: Duration::ZERO,
             fresh: 10 * SECOND,
             while_revalidate: 10 * SECOND,
             if_error: 30 * SECOND,
         };
-        Arc::new(Entry::new(answer, lifetime, expires_at))
+        Arc::new(Entry::new(answer(body_bytes), lifetime, expires_at))
     }
 
     #[tokio::test(start_paused = true)]

@@ -166,38 +166,25 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Answer, Heads};
     use crate::cache::policy::Lifetime;
-    use crate::route::Region;
-    use crate::token::{BearerToken, DigestKey};
-    use http::uri::PathAndQuery;
-    use http::{HeaderMap, StatusCode};
+    use crate::cache::tests::{answer, key};
+    use crate::token::DigestKey;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn keys(count: usize) -> Vec<CacheKey> {
         let digest_key = DigestKey::random().unwrap();
-        let key = |n| {
-            let mut headers = HeaderMap::new();
-            headers.insert("authorization", format!("Bearer {n}").parse().unwrap());
-            let token = BearerToken::take(&mut headers).unwrap().unwrap();
-            let target = PathAndQuery::from_static("/");
-            let digest = token.digest(&digest_key);
-            CacheKey::of(&digest_key, Region::Na, &target, &headers, &digest)
-        };
-        (0..count).map(key).collect()
+        (0..count).map(|n| key(&digest_key, n)).collect()
     }
 
     fn entry(body_bytes: usize, retained: Duration) -> Arc<Entry> {
-        let body = vec![b'x'; body_bytes];
-        let answer = Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Heads::default());
         let lifetime = Lifetime {
             initial_age: Duration::ZERO,
             fresh: retained,
             while_revalidate: retained,
             if_error: retained,
         };
-        Arc::new(Entry::new(answer, lifetime, None))
+        Arc::new(Entry::new(answer(body_bytes), lifetime, None))
     }
 
     /// As large as it takes for all shards to be there.
