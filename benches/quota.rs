@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use alexa_gateway::config::Config;
 use alexa_gateway::config::layers::Sources;
-use alexa_gateway::mock::{Mock, MockBehaviour, MockConfig, TokenSpec};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Mock, MockBehaviour, MockConfig, TokenSpec};
+use alexa_gateway::region::Region;
 use alexa_gateway::server::Server;
 use anyhow::Context as _;
 use bytes::Bytes;

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::gateway::Gateway;
 use crate::limits::{Family, LaneSnapshot, Learned};
 use crate::metrics::{LaneLabels, RegionLabels, Traffic};
-use crate::route::Region;
+use crate::region::Region;
 use crate::upstream::breaker::{BreakerSnapshot, Phase};
 
 /// What there is to tell beyond the gateway's own figures.

@@ -134,7 +134,7 @@ mod tests {
     use super::policy::Lifetime;
     use super::*;
     use crate::answer::Answer;
-    use crate::route::Region;
+    use crate::region::Region;
     use crate::token::{BearerToken, DigestKey};
     use http::uri::PathAndQuery;
     use http::{HeaderMap, StatusCode};

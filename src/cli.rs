@@ -3,13 +3,8 @@
 //! Exit codes: 0 done, 1 failed, 2 not a command line, 64 a bad configuration.
 
 pub mod check;
-pub mod demo;
-mod figures;
 pub(crate) mod log;
-pub mod mock;
 pub mod serve;
-pub mod simulate;
-pub mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,8 +13,11 @@ use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "lab")]
+use crate::lab::cli::{demo, mock, simulate, token};
+
 /// `EX_USAGE` of sysexits.h: a configuration that cannot be used.
-const BAD_CONFIGURATION: u8 = 64;
+pub(crate) const BAD_CONFIGURATION: u8 = 64;
 
 /// A gateway between skill backends and the Alexa APIs.
 #[derive(Debug, clap::Parser)]
@@ -33,9 +31,13 @@ pub struct Cli {
 enum Command {
     Serve(serve::Args),
     Check(check::Args),
+    #[cfg(feature = "lab")]
     Demo(demo::Args),
+    #[cfg(feature = "lab")]
     Mock(mock::Args),
+    #[cfg(feature = "lab")]
     Simulate(Box<simulate::Args>),
+    #[cfg(feature = "lab")]
     Token(token::Args),
 }
 
@@ -52,13 +54,17 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(args, environment),
         Command::Check(args) => Ok(check::run(args, environment)),
+        #[cfg(feature = "lab")]
         Command::Demo(args) => runtime()
             .and_then(|runtime| runtime.block_on(demo::run(args, stopped())))
             .map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "lab")]
         Command::Mock(args) => runtime()
             .and_then(|runtime| runtime.block_on(mock::run(args, stopped())))
             .map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "lab")]
         Command::Simulate(args) => simulate::run(*args, environment),
+        #[cfg(feature = "lab")]
         Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -113,7 +113,7 @@ fn pool(file: &ConfigFile) -> (Duration, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Region;
+    use crate::region::Region;
 
     fn load(text: &str) -> Result<Config, Vec<String>> {
         let sources = Sources {

@@ -25,14 +25,12 @@
 //! | [`config`] | layers, the file as written, values as meant, reload |
 //! | [`server`], [`admin`] | listeners, connections and drain; what operators see |
 //! | [`cli`] | one file per subcommand; how the log is written |
-//! | [`mock`], [`demo`] | a scriptable Alexa; a morning with and without the gateway |
-//! | [`simulate`] | hours of traffic through the pipeline in seconds, on paused time |
+//! | `lab` | a mock of Alexa, a demo, and simulations; a cargo feature, no part of the sidecar |
 //!
 //! Who may import whom: `main → cli → server, admin → gateway → {request, route,
 //! cache, coalesce, upstream}`, and `upstream → limits`. Anyone may use config
-//! values, error, metrics, token and the values of `answer` and `body`. `mock`,
-//! `demo` and `simulate` are for trying and testing; nothing that serves skills
-//! uses them.
+//! values, error, metrics, token and the values of `answer` and `body`. `lab`
+//! is for trying and testing; nothing that serves skills uses it.
 //!
 //! # The life of a request
 //!
@@ -85,16 +83,16 @@ pub mod cache;
 pub mod cli;
 pub mod coalesce;
 pub mod config;
-pub mod demo;
 pub mod error;
 pub mod gateway;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod limits;
 pub mod metrics;
-pub mod mock;
 pub mod record;
+pub mod region;
 pub mod request;
 pub mod route;
 pub mod server;
-pub mod simulate;
 pub mod token;
 pub mod upstream;

@@ -39,7 +39,7 @@ use lane::Lane;
 pub use lane::Permit;
 pub use quota::{Quota, QuotaError};
 
-use crate::route::Region;
+use crate::region::Region;
 use crate::token::SkillId;
 
 /// Which calls share a quota.

@@ -24,7 +24,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::error::Kind;
 use crate::limits;
-use crate::route::Region;
+use crate::region::Region;
 use crate::token::SkillId;
 use traffic::Table;
 pub use traffic::{MAX_SKILLS_LISTED, Traffic};

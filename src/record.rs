@@ -13,7 +13,7 @@ use crate::cache::status::CacheStatus;
 use crate::error::Kind;
 use crate::limits::Family;
 use crate::metrics::{CLIENT_LEFT, Metrics, Outcome};
-use crate::route::Region;
+use crate::region::Region;
 use crate::token::SkillId;
 use crate::upstream::Effort;
 

@@ -7,15 +7,16 @@
 //! whoever asks. Pure: no I/O, no clock.
 
 pub mod path;
-mod region;
+mod upstream_url;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 
+use crate::region::Region;
 use path::{BadPath, PathTemplate};
-pub use region::{Region, UpstreamUrl};
+pub use upstream_url::UpstreamUrl;
 
 /// What a request and its connection say about the region.
 #[derive(Clone, Debug, Default)]

@@ -25,7 +25,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer as _};
 use serde_json::value::RawValue;
 
-use crate::route::Region;
+use crate::region::Region;
 
 /// The largest credential that is accepted; real tokens have about 1,850 bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;

@@ -24,7 +24,7 @@ use std::{env, fs, thread};
 
 use alexa_gateway::config::Config;
 use alexa_gateway::config::layers::Sources;
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use alexa_gateway::server::Server;
 use anyhow::{Context as _, ensure};
 use clap::Parser as _;

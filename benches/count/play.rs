@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use alexa_gateway::mock::TokenSpec;
+use alexa_gateway::lab::mock::TokenSpec;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 

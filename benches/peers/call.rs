@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use alexa_gateway::mock::TokenSpec;
+use alexa_gateway::lab::mock::TokenSpec;
 
 /// What a skill asks of the Person Profile API.
 const OPERATIONS: [&str; 3] = ["name", "givenName", "mobileNumber"];

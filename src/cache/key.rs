@@ -11,7 +11,7 @@ use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
 
-use crate::route::Region;
+use crate::region::Region;
 use crate::token::{DigestKey, TokenDigest};
 
 /// The headers, besides the credentials, that may change an answer. They go

@@ -131,7 +131,7 @@ fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>
 
 /// Tokens in the clear are fine on one host and nowhere else.
 fn warn_of_clear_text(config: &Config) {
-    for region in crate::route::Region::ALL {
+    for region in crate::region::Region::ALL {
         let upstream = config.routes.upstream(region);
         if upstream.is_clear_text_off_host() {
             tracing::warn!(%upstream, "tokens go to this upstream in the clear; use https");

@@ -17,7 +17,7 @@ use super::duration;
 use super::layers::{Layers, Problem};
 use crate::coalesce::WaiterLimits;
 use crate::limits::Quota;
-use crate::route::Region;
+use crate::region::Region;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

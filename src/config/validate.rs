@@ -14,8 +14,9 @@ use super::file::{self, ConfigFile};
 use super::layers::{Layers, Problem};
 use crate::cache::policy::Freshness;
 use crate::limits::{FamilyLimits, LimitsConfig, QueueLimits, Quota, SkillLimits};
+use crate::region::Region;
 use crate::route::path::PathTemplate;
-use crate::route::{Region, RouteTable, Rule, UpstreamUrl};
+use crate::route::{RouteTable, Rule, UpstreamUrl};
 use crate::token::SkillId;
 
 /// Alexa waits about so long for a skill's whole answer.

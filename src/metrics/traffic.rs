@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use crate::route::Region;
+use crate::region::Region;
 use crate::token::SkillId;
 
 /// How many skills the status page tells apart.

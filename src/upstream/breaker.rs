@@ -22,7 +22,7 @@ use super::retry::Outcome;
 use crate::config::file::Breaker as Policy;
 use crate::error::{Error, Kind};
 use crate::metrics::Metrics;
-use crate::route::Region;
+use crate::region::Region;
 pub use circuit::Phase;
 use circuit::{Change, Circuit, Epoch, Health, Held};
 

@@ -1,7 +1,7 @@
 //! What operators see.
 
-use alexa_gateway::mock::token::EXAMPLE_SKILL;
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::token::EXAMPLE_SKILL;
+use alexa_gateway::region::Region;
 use http::Method;
 
 use crate::support::alexa::{FakeAlexa, json};

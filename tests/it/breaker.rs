@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use http::Method;
 
 use crate::support::alexa::{FakeAlexa, json};

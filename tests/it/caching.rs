@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use http::Method;
 
 use crate::support::alexa::{FakeAlexa, empty, full, json};

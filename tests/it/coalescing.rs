@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use http_body_util::BodyExt as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;

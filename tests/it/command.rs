@@ -1,7 +1,7 @@
 //! The program: its commands, exit codes, signals and log.
 
-use alexa_gateway::mock::{Mock, MockConfig, Person, TokenSpec};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Mock, MockConfig, Person, TokenSpec};
+use alexa_gateway::region::Region;
 
 use crate::support::alexa::{FakeAlexa, json, upstreams};
 use crate::support::client::Client;
@@ -161,7 +161,7 @@ async fn one_line_a_request_with_everything_but_secrets() {
             ("template", &template),
             ("region", "eu"),
             ("family", "profile"),
-            ("skill", alexa_gateway::mock::token::EXAMPLE_SKILL),
+            ("skill", alexa_gateway::lab::mock::token::EXAMPLE_SKILL),
             ("cache", "miss"),
         ] {
             assert_eq!(line[field], value, "{line}");

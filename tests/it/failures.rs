@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alexa_gateway::mock::{Fault, Mock, MockConfig, Outcome};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Fault, Mock, MockConfig, Outcome};
+use alexa_gateway::region::Region;
 use tokio::time::Instant;
 
 use crate::support::alexa::{FakeAlexa, json, upstreams};
@@ -175,7 +175,7 @@ async fn an_answer_that_is_too_large_is_not_half_relayed() {
 
 #[tokio::test]
 async fn a_consent_refusal_passes_unchanged() {
-    use alexa_gateway::mock::{Scenario, TokenSpec};
+    use alexa_gateway::lab::mock::{Scenario, TokenSpec};
     let (mock, gateway) = mocked("").await;
     let token = TokenSpec {
         scenario: Scenario::NoConsent,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use alexa_gateway::mock::{Mock, MockBehaviour, MockConfig, Person};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Mock, MockBehaviour, MockConfig, Person};
+use alexa_gateway::region::Region;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, StreamBody};

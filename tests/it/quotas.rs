@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use alexa_gateway::mock::token::EXAMPLE_SKILL;
-use alexa_gateway::mock::{Mock, MockBehaviour, MockConfig};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::token::EXAMPLE_SKILL;
+use alexa_gateway::lab::mock::{Mock, MockBehaviour, MockConfig};
+use alexa_gateway::region::Region;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 

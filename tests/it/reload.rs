@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use alexa_gateway::mock::{Mock, MockBehaviour, MockConfig};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Mock, MockBehaviour, MockConfig};
+use alexa_gateway::region::Region;
 use tokio::task::JoinSet;
 
 use crate::support::alexa::{FakeAlexa, json, upstreams};

@@ -1,6 +1,6 @@
 //! Which region gets a request, and that nothing else ever does.
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 
 use crate::support::alexa::{FakeAlexa, json};
 use crate::support::gateway::TestGateway;

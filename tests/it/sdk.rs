@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use alexa_gateway::mock::{
+use alexa_gateway::lab::mock::{
     Mock, MockBehaviour, MockConfig, NameShape, Person, Scenario, TokenSpec,
 };
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use serde_json::{Value, json};
 
 use crate::support::alexa::upstreams;

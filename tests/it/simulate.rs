@@ -1,7 +1,7 @@
 //! `simulate` as a process: a log of the program itself, and traffic made up.
 
-use alexa_gateway::mock::{Mock, MockConfig};
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::{Mock, MockConfig};
+use alexa_gateway::region::Region;
 use serde_json::Value;
 
 use crate::support::alexa::upstreams;

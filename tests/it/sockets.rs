@@ -1,6 +1,6 @@
 //! Connections: what they may say, how long they may be silent, how they end.
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 

@@ -8,8 +8,8 @@ pub(crate) mod raw;
 
 use std::time::Duration;
 
-use alexa_gateway::mock::TokenSpec;
-use alexa_gateway::route::Region;
+use alexa_gateway::lab::mock::TokenSpec;
+use alexa_gateway::region::Region;
 
 /// Longer than anything that works takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,13 +1,13 @@
 //! An Alexa whose answers a test writes itself, and which remembers what it was
 //! asked. For answers that depend on tokens, quotas and chance there is
-//! `alexa_gateway::mock`.
+//! `alexa_gateway::lab::mock`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use alexa_gateway::route::Region;
+use alexa_gateway::region::Region;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;

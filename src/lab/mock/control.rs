@@ -1,0 +1,83 @@
+//! Control of a running mock, on the port of any region. Never counted, never
+//! delayed, never faulty, and open to whoever reaches the loopback address.
+//!
+//! | call | meaning |
+//! |---|---|
+//! | `GET /-/counters` | everything counted since the start or the last reset |
+//! | `POST /-/reset` | count from zero |
+//! | `GET /-/behaviour` | the behaviour, all of it |
+//! | `PUT /-/behaviour` | change the fields that the body names: `{"latency": "60ms", "faults": {"reset": 0.01}}` |
+//! | `POST /-/script` | what happens to this region's next requests, in order: `["500", "reset", "ok"]` |
+//!
+//! A change answers 204, a body that cannot be understood 400 and an unknown
+//! call 404, each refusal with the reason.
+
+use http::{Method, Response};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::answer::Answer;
+use super::body::Paced;
+use super::fault::Outcome;
+use super::state::State;
+use crate::region::Region;
+
+/// Room for a script of some ten thousand outcomes.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// Answers one control call; `verb` is what follows `/-/`.
+pub(super) async fn serve(
+    method: &Method,
+    verb: &str,
+    body: Incoming,
+    region: Region,
+    state: &State,
+) -> Response<Paced> {
+    let done = match (method.as_str(), verb) {
+        ("GET", "counters") => show(&state.lock().counters),
+        ("GET", "behaviour") => show(&state.lock().behaviour),
+        ("POST", "reset") => {
+            state.lock().counters = Default::default();
+            Ok(Answer::no_content())
+        }
+        ("PUT", "behaviour") => read(body).await.and_then(|change| {
+            let mut state = state.lock();
+            let behaviour = state.behaviour.merged(change).map_err(refusal)?;
+            state.behave(behaviour);
+            Ok(Answer::no_content())
+        }),
+        ("POST", "script") => read::<Vec<String>>(body).await.and_then(|names| {
+            let outcomes = names.iter().map(|name| name.parse());
+            let outcomes: Vec<Outcome> = outcomes.collect::<Result<_, _>>().map_err(refusal)?;
+            state.lock().script(region, outcomes);
+            Ok(Answer::no_content())
+        }),
+        _ => Ok(Answer::not_found()),
+    };
+    let answer = done.unwrap_or_else(|refusal| refusal);
+    let body = Paced::whole(answer.body.clone());
+    answer
+        .head()
+        .body(body)
+        .expect("every header is plain text")
+}
+
+fn show(value: &impl Serialize) -> Result<Answer, Answer> {
+    serde_json::to_value(value)
+        .map(Answer::json)
+        .map_err(refusal)
+}
+
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
+    let body = Limited::new(body, LARGEST_BODY)
+        .collect()
+        .await
+        .map_err(refusal)?;
+    serde_json::from_slice(&body.to_bytes()).map_err(refusal)
+}
+
+fn refusal(why: impl ToString) -> Answer {
+    Answer::bad_request("INVALID_CONTROL", &why.to_string())
+}

@@ -1,0 +1,93 @@
+//! One region's listener: accepts, serves HTTP/1.1 and HTTP/2 on each
+//! connection, owns the connections' tasks, and sees them off at the end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::sleep;
+
+use super::service;
+use super::state::State;
+use super::wire::{Ending, Wire};
+use crate::region::Region;
+
+/// Binds a loopback address; any other is refused.
+pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        let why = format!("mock: {address} is not a loopback address");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("mock: binding {address}: {error}")))
+}
+
+/// Accepts connections until the mock closes, then waits for them to end.
+pub(super) async fn listen(
+    listener: TcpListener,
+    region: Region,
+    state: Arc<State>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    state.lock().counters.connected(region);
+                    connections.spawn(converse(stream, region, Arc::clone(&state), closing.clone()));
+                }
+                // Out of file descriptors, most likely: let some be freed.
+                Err(_) => sleep(Duration::from_millis(10)).await,
+            },
+            Some(ended) = connections.join_next() => surface(ended),
+            _ = closing.changed() => break,
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        surface(ended);
+    }
+}
+
+/// Serves one connection to its end. Its failures are the client's to notice.
+async fn converse(
+    stream: TcpStream,
+    region: Region,
+    state: Arc<State>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let ending = Ending::default();
+    let Ok(wire) = Wire::new(stream, ending.clone()) else {
+        return;
+    };
+    let service =
+        service_fn(|request| service::serve(request, region, Arc::clone(&state), ending.clone()));
+    // The executor runs HTTP/2 streams, which end with their connection.
+    let server = auto::Builder::new(TokioExecutor::new());
+    let connection = server.serve_connection(TokioIo::new(wire), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = closing.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// Passes a panic on to whoever joins the task: a mock that fails must fail
+/// the test, not look like a fault.
+pub(super) fn surface(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
+    }
+}

@@ -1,0 +1,197 @@
+//! One request of one region: what it is judged to deserve, and what becomes
+//! of that on the way back. A fault or a script changes only the second, so a
+//! request that is reset has used up its quota like any other.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, Version};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::answer::Answer;
+use super::body::{Paced, Received};
+use super::control;
+use super::fault::Fault;
+use super::operation::Operation;
+use super::person::Person;
+use super::state::{Lot, State};
+use super::token::Claims;
+use super::wire::Ending;
+use crate::region::Region;
+
+/// The skill of a token that names none.
+const OPAQUE: &str = "opaque";
+
+/// What a throttled client is told when no window knows better.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+/// No answer: hyper ends the connection, or the stream in HTTP/2.
+#[derive(Debug)]
+pub(super) struct NoAnswer;
+
+/// A request as the checks see it.
+struct Call {
+    region: Region,
+    head: Parts,
+    operation: Operation,
+    credential: Option<Credential>,
+}
+
+struct Credential {
+    token: String,
+    claims: Option<Claims>,
+}
+
+/// Answers one request on a connection of `region`.
+pub(super) async fn serve(
+    request: Request<Incoming>,
+    region: Region,
+    state: Arc<State>,
+    ending: Ending,
+) -> Result<Response<Paced>, NoAnswer> {
+    let (head, body) = request.into_parts();
+    if let Some(verb) = head.uri.path().strip_prefix("/-/") {
+        return Ok(control::serve(&head.method, verb, body, region, &state).await);
+    }
+    let operation = Operation::of(&head.method, head.uri.path());
+    let credential = Credential::of(&head.headers);
+    let call = Call {
+        region,
+        head,
+        operation,
+        credential,
+    };
+    let (_present, lot) = state.arrive(region, operation.template(), call.skill());
+    let received = Received::read(body).await.map_err(|_| NoAnswer)?;
+    wait(lot.latency / 2).await;
+    let deserved = judge(&call, &received, &state);
+    wait(lot.latency / 2).await;
+    relay(&call, deserved, &lot, &state, &ending).await
+}
+
+/// Returns the answer that a request deserves, by Alexa's order of checks.
+fn judge(call: &Call, received: &Received, state: &State) -> Answer {
+    if call.head.method == Method::GET && received.bytes > 0 {
+        return Answer::blocked();
+    }
+    let Some(credential) = &call.credential else {
+        return Answer::unauthorized("The request carries no bearer token.");
+    };
+    let now = SystemTime::now();
+    if let Some(claims) = &credential.claims {
+        if claims.expired(now) {
+            return Answer::unauthorized("The token has expired.");
+        }
+        if !claims.is_for(call.region) {
+            return Answer::unauthorized("The token is for another region.");
+        }
+    }
+    let (admitted, retry_after, shape) = {
+        let mut state = state.lock();
+        let admitted = state.admit(call.region, credential.skill());
+        let behaviour = &state.behaviour;
+        (admitted, behaviour.retry_after, behaviour.name_shape)
+    };
+    let throttled = |wait| Answer::throttled(retry_after.header(wait, now));
+    if let Err(wait) = admitted {
+        return throttled(wait);
+    }
+    let note = credential.claims.as_ref().and_then(Claims::note);
+    let scenario = note.as_ref().map(|note| note.scenario).unwrap_or_default();
+    Answer::to(scenario, || throttled(THROTTLED)).unwrap_or_else(|| {
+        let person = Person::behind(&credential.token, note.as_ref());
+        let path = call.head.uri.path_and_query();
+        let echo = json!({
+            "method": call.head.method.as_str(),
+            "path": path.map(|path| path.as_str()),
+            "body_bytes": received.bytes,
+            "body_blake3": received.hash.to_hex().as_str(),
+        });
+        call.operation.answer(&person, shape, echo)
+    })
+}
+
+/// Sends what was deserved, or what a fault leaves of it.
+async fn relay(
+    call: &Call,
+    deserved: Answer,
+    lot: &Lot,
+    state: &State,
+    ending: &Ending,
+) -> Result<Response<Paced>, NoAnswer> {
+    let answer = match lot.fault {
+        Some(Fault::Reset) => {
+            // In HTTP/2 only the stream is reset; others share the connection.
+            if call.head.version < Version::HTTP_2 {
+                ending.reset();
+            }
+            return Err(NoAnswer);
+        }
+        Some(Fault::Stall) => pending().await,
+        Some(Fault::Error500) => Answer::error(),
+        Some(Fault::Unavailable503) => Answer::unavailable(),
+        Some(Fault::Html200) => Answer::captive_portal(),
+        Some(Fault::Throttle429) => {
+            let form = state.lock().behaviour.retry_after;
+            Answer::throttled(form.header(THROTTLED, SystemTime::now()))
+        }
+        Some(Fault::Cut | Fault::SlowBody) | None => deserved,
+    };
+    let status = answer.status.as_u16();
+    state.answered(call.region, call.skill(), status);
+    let request_id = format!("{:032x}", lot.request_id);
+    let head = answer.head().header("x-amzn-requestid", request_id);
+    let body = match lot.fault {
+        Some(Fault::Cut) => Paced::cut(answer.body),
+        Some(Fault::SlowBody) => Paced::slow(answer.body),
+        _ => Paced::whole(answer.body),
+    };
+    Ok(head.body(body).expect("every header is plain text"))
+}
+
+/// Takes no time, not even a timer's grain, when there is none to take.
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        sleep(time).await;
+    }
+}
+
+impl Call {
+    fn skill(&self) -> Option<&str> {
+        self.credential.as_ref().map(Credential::skill)
+    }
+}
+
+impl Credential {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+        let token = token.trim();
+        let sound = scheme.eq_ignore_ascii_case("bearer")
+            && !token.is_empty()
+            && !token.contains(char::is_whitespace);
+        sound.then(|| Self {
+            claims: Claims::read(token),
+            token: token.to_owned(),
+        })
+    }
+
+    /// Returns whose quota the request uses up.
+    fn skill(&self) -> &str {
+        let claims = self.claims.as_ref();
+        claims.map_or(OPAQUE, |claims| &claims.sub)
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer, on purpose or because the client left")
+    }
+}
+
+impl std::error::Error for NoAnswer {}
