@@ -5,22 +5,22 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alexa_gateway::answer::{Answer, Heads, Stamp};
 use alexa_gateway::cache::entry::Entry;
 use alexa_gateway::cache::key::CacheKey;
 use alexa_gateway::cache::policy::{Lifetime, RequestDirectives};
+use alexa_gateway::cache::response::{HeaderTemplates, ResponseStamp, StoredResponse};
 use alexa_gateway::cache::status::CacheStatus;
 use alexa_gateway::cache::{Cache, Capacity};
 use alexa_gateway::config::Config;
 use alexa_gateway::config::layers::Sources;
 use alexa_gateway::lab::mock::TokenSpec;
-use alexa_gateway::limits::{Entry as Queued, Family, Limits};
+use alexa_gateway::limits::{Family, Limits, Priority};
 use alexa_gateway::metrics::Metrics;
 use alexa_gateway::record::Record;
 use alexa_gateway::region::Region;
 use alexa_gateway::request::Caller;
 use alexa_gateway::route::Evidence;
-use alexa_gateway::token::{BearerToken, DigestKey, HintsMemo};
+use alexa_gateway::token::{BearerToken, ClaimsCache, DigestKey};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -79,7 +79,7 @@ fn credentials(criterion: &mut Criterion) {
     criterion.bench_function("token: hints, decoded", |bench| {
         bench.iter(|| black_box(&token).hints());
     });
-    let (memo, digest) = (HintsMemo::for_answers(100_000), token.digest(&key));
+    let (memo, digest) = (ClaimsCache::for_answers(100_000), token.digest(&key));
     criterion.bench_function("token: hints, remembered", |bench| {
         bench.iter(|| memo.hints(black_box(&token), &digest));
     });
@@ -97,7 +97,12 @@ fn cache(criterion: &mut Criterion) {
     });
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    let answer = Answer::new(StatusCode::OK, headers, b"\"John\"", &Heads::default());
+    let answer = StoredResponse::new(
+        StatusCode::OK,
+        headers,
+        b"\"John\"",
+        &HeaderTemplates::default(),
+    );
     let lifetime = Lifetime {
         initial_age: Duration::ZERO,
         fresh: HOUR,
@@ -111,7 +116,7 @@ fn cache(criterion: &mut Criterion) {
     criterion.bench_function("cache: lookup", |bench| {
         bench.iter(|| cache.lookup(black_box(&key), &directives, now));
     });
-    let stamp = Stamp {
+    let stamp = ResponseStamp {
         request_id: HeaderValue::from_static("0123456789abcdef"),
         cache_status: HeaderValue::from_static("alexa-gateway; hit; ttl=300"),
         age_seconds: Some(5),
@@ -132,7 +137,7 @@ fn admit(criterion: &mut Criterion) {
     criterion.bench_function("limits: admit", |bench| {
         bench.iter(|| {
             let (region, family) = (Region::Na, Family::Profile);
-            let admitted = limits.admit(region, family, None, Queued::New, deadline);
+            let admitted = limits.admit(region, family, None, Priority::New, deadline);
             runtime.block_on(admitted).expect("a permit")
         });
     });

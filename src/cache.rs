@@ -6,6 +6,7 @@
 pub mod entry;
 pub mod key;
 pub mod policy;
+pub mod response;
 pub mod status;
 mod table;
 
@@ -14,10 +15,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::answer::Heads;
 use entry::Entry;
 use key::CacheKey;
 use policy::{RequestDirectives, Use};
+use response::HeaderTemplates;
 use table::Table;
 
 /// How much may be stored.
@@ -34,7 +35,7 @@ pub struct Capacity {
 pub struct Cache {
     entries: Table,
     /// What the heads of stored answers have in common.
-    heads: Heads,
+    heads: HeaderTemplates,
 }
 
 /// What a lookup found.
@@ -52,13 +53,13 @@ impl Cache {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             entries: Table::new(capacity),
-            heads: Heads::default(),
+            heads: HeaderTemplates::default(),
         }
     }
 
     /// What the heads of answers have in common, for making answers that share it.
     #[must_use]
-    pub fn heads(&self) -> &Heads {
+    pub fn heads(&self) -> &HeaderTemplates {
         &self.heads
     }
 
@@ -133,7 +134,7 @@ mod tests {
 
     use super::policy::Lifetime;
     use super::*;
-    use crate::answer::Answer;
+    use crate::cache::response::StoredResponse;
     use crate::region::Region;
     use crate::token::{BearerToken, DigestKey};
     use http::uri::PathAndQuery;
@@ -157,9 +158,14 @@ mod tests {
         )
     }
 
-    pub(super) fn answer(body_bytes: usize) -> Answer {
+    pub(super) fn answer(body_bytes: usize) -> StoredResponse {
         let body = vec![b'x'; body_bytes];
-        Answer::new(StatusCode::OK, HeaderMap::new(), &body, &Heads::default())
+        StoredResponse::new(
+            StatusCode::OK,
+            HeaderMap::new(),
+            &body,
+            &HeaderTemplates::default(),
+        )
     }
 
     fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {

@@ -20,11 +20,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::{Answer, CACHE_STATUS, Stamp};
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
 use crate::cache::key::CacheKey;
 use crate::cache::policy::{RequestDirectives, Use};
+use crate::cache::response::{CACHE_STATUS, ResponseStamp, StoredResponse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{Cache, Found};
 use crate::coalesce::{Flights, Waiter};
@@ -36,7 +36,7 @@ use crate::record::Record;
 use crate::region::Region;
 use crate::request::{self, Caller, REQUEST_ID};
 use crate::route::{Evidence, Route, RouteError, Rule};
-use crate::token::{BearerToken, DigestKey, Hints, HintsMemo, SkillId, TokenDigest};
+use crate::token::{BearerToken, ClaimsCache, DigestKey, SkillId, TokenDigest, UnverifiedClaims};
 use crate::upstream::client::{Client, TlsError};
 use crate::upstream::{self, Call, Upstream};
 use flight::{Flight, FlightKey, Landed, Terms};
@@ -46,7 +46,7 @@ use flight::{Flight, FlightKey, Landed, Terms};
 pub struct Gateway {
     config: ArcSwap<Config>,
     digest_key: DigestKey,
-    hints: HintsMemo,
+    hints: ClaimsCache,
     cache: Cache,
     flights: Flights<FlightKey, Landed>,
     limits: Arc<Limits>,
@@ -68,7 +68,7 @@ struct Ask {
     parts: Parts,
     route: Route,
     credentials: Option<Credentials>,
-    hints: Hints,
+    hints: UnverifiedClaims,
     /// When its caller wants to have an answer.
     deadline: Instant,
     /// The same, if the caller said so.
@@ -80,7 +80,7 @@ enum Reply {
     /// A stored answer, and when it was found to be of use.
     Stored(Arc<Entry>, Instant),
     /// The answer to a call, and how it came to be made.
-    Called(Answer, CacheStatus),
+    Called(StoredResponse, CacheStatus),
     /// What comes from upstream, as it comes.
     Streamed(Response<Body>),
 }
@@ -134,7 +134,7 @@ impl Gateway {
         let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
-            hints: HintsMemo::for_answers(config.capacity.max_entries),
+            hints: ClaimsCache::for_answers(config.capacity.max_entries),
             cache: Cache::new(config.capacity),
             flights: Flights::new(),
             upstream,
@@ -184,13 +184,13 @@ impl Gateway {
             Ok(Reply::Stored(entry, at)) => {
                 let cache = hit(&entry, at);
                 record.cache = Some(cache);
-                entry.answer.to_response(Stamp {
+                entry.answer.to_response(ResponseStamp {
                     request_id: id,
                     cache_status: cache.header(),
                     age_seconds: Some(entry.age(at).as_secs()),
                 })
             }
-            Ok(Reply::Called(answer, cache)) => answer.to_response(Stamp {
+            Ok(Reply::Called(answer, cache)) => answer.to_response(ResponseStamp {
                 request_id: id,
                 cache_status: cache.header(),
                 age_seconds: None,
@@ -270,7 +270,7 @@ impl Gateway {
         });
         let hints = match &credentials {
             Some(Credentials { token, digest }) => self.hints.hints(token, digest),
-            None => Hints::default(),
+            None => UnverifiedClaims::default(),
         };
         record.skill.clone_from(&hints.skill);
         let route = route(config, &caller, &hints, &parts, listener)?;
@@ -411,19 +411,19 @@ impl Gateway {
             Landed::Called {
                 outcome,
                 stored,
-                effort,
+                stats,
             },
             Some(CacheStatus::Forwarded { forward, .. }),
         ) = (&landed, record.cache)
         {
-            let status = outcome.as_ref().ok().map(Answer::status);
+            let status = outcome.as_ref().ok().map(StoredResponse::status);
             record.cache = Some(CacheStatus::Forwarded {
                 forward,
                 status,
                 collapsed,
                 stored: *stored,
             });
-            record.effort = *effort;
+            record.stats = *stats;
         }
         Ok(landed)
     }
@@ -524,7 +524,7 @@ impl Gateway {
         let due = (ask.deadline, ask.answer_by);
         let relayed = self
             .upstream
-            .relay(&call, config, body, due, &mut record.effort)
+            .relay(&call, config, body, due, &mut record.stats)
             .await;
         let response = relayed?;
         let (status, collapsed, stored) = (Some(response.status()), false, None);
@@ -584,7 +584,7 @@ const UNACCEPTABLE: &str = "the path is too long";
 fn route(
     config: &Config,
     caller: &Caller,
-    hints: &Hints,
+    hints: &UnverifiedClaims,
     parts: &Parts,
     listener: Option<Region>,
 ) -> Result<Route, Error> {

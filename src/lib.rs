@@ -19,7 +19,7 @@
 //! | [`coalesce`] | flights: one fetch per key, any number of waiters |
 //! | [`limits`] | quotas, permits, the queue: kept strictly, shared fairly, learned |
 //! | [`upstream`] | the attempt loop; [`upstream::client`] dials, its `pool` keeps connections, [`upstream::retry`] judges (pure), [`upstream::breaker`] leaves a failing region alone |
-//! | [`answer`], [`body`] | whole answers; bodies, whole and streamed |
+//! | [`body`] | bodies, whole and streamed |
 //! | [`error`] | every way to say no, and the only table of statuses |
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
 //! | [`config`] | layers, the file as written, values as meant, reload |
@@ -29,7 +29,7 @@
 //!
 //! Who may import whom: `main → cli → server, admin → gateway → {request, route,
 //! cache, coalesce, upstream}`, and `upstream → limits`. Anyone may use config
-//! values, error, metrics, token and the values of `answer` and `body`. `lab`
+//! values, error, metrics, region, token and the values of `body`. `lab`
 //! is for trying and testing; nothing that serves skills uses it.
 //!
 //! # The life of a request
@@ -77,7 +77,6 @@
 //! only for HTTP dates and for the expiry of tokens.
 
 pub mod admin;
-pub mod answer;
 pub mod body;
 pub mod cache;
 pub mod cli;

@@ -155,12 +155,12 @@ impl LimitsConfig {
 
 /// Where a request enters the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum Priority {
     /// Behind those of its skill that came before.
     New,
     /// Before those that are new: it was sent once already, has waited for longer,
     /// and has less time left.
-    Again,
+    Retry,
 }
 
 /// What a request would wait for longest.
@@ -293,11 +293,11 @@ impl Limits {
         region: Region,
         family: Family,
         skill: Option<&SkillId>,
-        entry: Entry,
+        priority: Priority,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
         let lane = self.lane(region, family);
-        lane.admit(skill, entry, deadline).await
+        lane.admit(skill, priority, deadline).await
     }
 
     /// Tells whether a request that came now could be served before `deadline`.

@@ -15,7 +15,7 @@ use crate::limits::Family;
 use crate::metrics::{CLIENT_LEFT, Metrics, Outcome};
 use crate::region::Region;
 use crate::token::SkillId;
-use crate::upstream::Effort;
+use crate::upstream::CallStats;
 
 /// What the lines of requests have as their target.
 pub(crate) const TARGET: &str = "alexa_gateway::request";
@@ -76,7 +76,7 @@ pub struct Record {
     /// What the cache did.
     pub cache: Option<CacheStatus>,
     /// What the call took.
-    pub effort: Effort,
+    pub stats: CallStats,
     /// The gateway's own failure, if that is what the client got.
     pub error: Option<Kind>,
     status: Option<StatusCode>,
@@ -98,7 +98,7 @@ impl Record {
             template: None,
             skill: None,
             cache: None,
-            effort: Effort::default(),
+            stats: CallStats::default(),
             error: None,
             status: None,
             log,
@@ -123,7 +123,7 @@ impl Drop for Record {
             cache: self.cache,
             status,
             error: self.error,
-            queue_wait: self.effort.queue_wait,
+            queue_wait: self.stats.queue_wait,
             total,
         });
         if self.log {
@@ -140,9 +140,9 @@ impl Drop for Record {
                 status,
                 cache = self.cache.as_ref().map(CacheStatus::label),
                 error = self.error.map(Kind::label),
-                queue_wait_ms = milliseconds(self.effort.queue_wait),
-                attempts = self.effort.attempts,
-                upstream_ms = milliseconds(self.effort.upstream_time),
+                queue_wait_ms = milliseconds(self.stats.queue_wait),
+                attempts = self.stats.attempts,
+                upstream_ms = milliseconds(self.stats.upstream_time),
                 total_ms = milliseconds(total),
                 "request"
             );

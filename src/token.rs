@@ -2,7 +2,7 @@
 //!
 //! [`BearerToken`] prints nothing of itself and only `upstream/client.rs` takes
 //! its characters out. Everything else holds a [`TokenDigest`], a hash under a
-//! key that is drawn anew for each process, or [`Hints`].
+//! key that is drawn anew for each process, or [`UnverifiedClaims`].
 //!
 //! Alexa publishes no key to verify its tokens with, so a claim is a hint: good
 //! for choosing a region, a quota bucket and an upper bound of freshness, never
@@ -86,7 +86,7 @@ impl BearerToken {
 
     /// What the token says about itself, if it is a JWT.
     #[must_use]
-    pub fn hints(&self) -> Hints {
+    pub fn hints(&self) -> UnverifiedClaims {
         secret_of(self.0.as_bytes())
             .and_then(claims_of)
             .unwrap_or_default()
@@ -173,7 +173,7 @@ impl fmt::Debug for TokenDigest {
 
 /// What a token says about itself. Nothing of it is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hints {
+pub struct UnverifiedClaims {
     /// The skill (`sub`), where it has the shape of a skill id.
     pub skill: Option<SkillId>,
     /// The regional endpoint that the token is meant for (`aud`), a URL.
@@ -222,7 +222,7 @@ const MAX_PLACES: usize = 1 << 20;
 /// each of its requests. A token has one place, by its digest, and the next one with
 /// the same place takes it over: nothing to order, nothing to lock. What is found is
 /// the token's own, for all of the digest is compared.
-pub struct HintsMemo {
+pub struct ClaimsCache {
     places: Box<[ArcSwapOption<Remembered>]>,
     /// One copy of each skill's id, for the tokens of a skill to share.
     skills: Mutex<HashSet<SkillId>>,
@@ -231,13 +231,13 @@ pub struct HintsMemo {
 /// What a token said when it came last.
 struct Remembered {
     digest: TokenDigest,
-    hints: Hints,
+    hints: UnverifiedClaims,
 }
 
 /// How many skills' ids are shared; tokens of further ones have one each.
 const MAX_SHARED_SKILLS: usize = 1000;
 
-impl HintsMemo {
+impl ClaimsCache {
     /// Nothing remembered yet; room for the tokens of so many stored answers. A token has
     /// up to three, so that with all of them in use one in seven is decoded anew.
     #[must_use]
@@ -255,7 +255,7 @@ impl HintsMemo {
 
     /// The hints of `token`, whose digest this is.
     #[must_use]
-    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> Hints {
+    pub fn hints(&self, token: &BearerToken, digest: &TokenDigest) -> UnverifiedClaims {
         let place = digest.head() % self.places.len() as u64;
         let place = &self.places[place as usize];
         match &*place.load() {
@@ -284,9 +284,9 @@ impl HintsMemo {
     }
 }
 
-impl fmt::Debug for HintsMemo {
+impl fmt::Debug for ClaimsCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("HintsMemo(..)")
+        f.write_str("ClaimsCache(..)")
     }
 }
 
@@ -349,7 +349,7 @@ impl<'a> Visitor<'a> for First<'_, 'a> {
     }
 }
 
-impl From<Claims<'_>> for Hints {
+impl From<Claims<'_>> for UnverifiedClaims {
     fn from(claims: Claims<'_>) -> Self {
         Self {
             skill: text(claims.sub).and_then(|sub| SkillId::parse(&sub)),
@@ -405,7 +405,7 @@ fn secret_of(authorization: &[u8]) -> Option<&[u8]> {
         .then(|| rest.trim_ascii())
 }
 
-fn claims_of(secret: &[u8]) -> Option<Hints> {
+fn claims_of(secret: &[u8]) -> Option<UnverifiedClaims> {
     let mut dots = memchr::memchr_iter(b'.', secret);
     let (first, second) = (dots.next()?, dots.next()?);
     if dots.next().is_some() {
@@ -425,7 +425,7 @@ fn claims_of(secret: &[u8]) -> Option<Hints> {
 const FRONT: usize = 352;
 
 /// The hints, if all of them are at the front of the payload.
-fn front_hints_of(payload: &[u8]) -> Option<Hints> {
+fn front_hints_of(payload: &[u8]) -> Option<UnverifiedClaims> {
     let mut json = [0; FRONT / 4 * 3];
     let front = payload.get(..FRONT)?;
     URL_SAFE_NO_PAD.decode_slice(front, &mut json).ok()?;
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn remembered_hints_are_those_of_the_token_itself() {
-        let (key, memo) = (DigestKey::random().unwrap(), HintsMemo::with_places(16));
+        let (key, memo) = (DigestKey::random().unwrap(), ClaimsCache::with_places(16));
         let count = 64;
         // More than there are places for, so that tokens take over each other's.
         for _ in 0..2 {
@@ -525,7 +525,7 @@ mod tests {
         let audience = Some("https://a".into());
         assert_eq!(
             hints,
-            Hints {
+            UnverifiedClaims {
                 skill: None,
                 audience,
                 expires_at: Some(99)
@@ -556,7 +556,7 @@ mod tests {
             r#"{"exp":1,"exp":2}"#.to_owned(),
             format!(r#"{{"exp":1,"exp":2,"aud":"a","sub":"b","y":"{rest}"}}"#),
         ] {
-            assert_eq!(jwt(&claims).hints(), Hints::default());
+            assert_eq!(jwt(&claims).hints(), UnverifiedClaims::default());
         }
     }
 
@@ -589,7 +589,7 @@ mod tests {
             "Bearer a.b.c.d",
         ] {
             let token = BearerToken::take(&mut headers(value)).unwrap().unwrap();
-            assert_eq!(token.hints(), Hints::default(), "{value}");
+            assert_eq!(token.hints(), UnverifiedClaims::default(), "{value}");
         }
     }
 

@@ -34,14 +34,14 @@ use crate::body::{self, Body, Fault, Progress};
 use crate::config::Config;
 use crate::config::file::ConfigFile;
 use crate::error::{Error, Kind};
-use crate::limits::{Entry, Family, Limits, Permit, Refusal, Scope};
+use crate::limits::{Family, Limits, Permit, Priority, Refusal, Scope};
 use crate::metrics::Metrics;
 use crate::region::Region;
 use crate::request::strip_hop_by_hop;
 use crate::token::{BearerToken, SkillId};
 use breaker::{Breaker, BreakerSnapshot, Pass};
 use budget::Budget;
-use client::{Arriving, Client};
+use client::{Client, ResponseBody};
 use retry::{Outcome, Tally, Verdict};
 
 /// One call, as often as it takes.
@@ -62,11 +62,11 @@ pub struct Call {
 }
 
 /// A whole answer as upstream gave it.
-pub type Whole = Response<Bytes>;
+pub type BufferedResponse = Response<Bytes>;
 
 /// What it took to get an answer, or to fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effort {
+pub struct CallStats {
     /// How often the call was sent.
     pub attempts: u32,
     /// How long it waited for permits.
@@ -135,12 +135,12 @@ impl Upstream {
         config: &Config,
         deadline: Instant,
         abandoned: impl Future<Output = ()>,
-    ) -> (Result<Whole, Error>, Effort) {
-        let mut effort = Effort::default();
+    ) -> (Result<BufferedResponse, Error>, CallStats) {
+        let mut stats = CallStats::default();
         let outcome = self
-            .attempts(call, config, deadline, abandoned, &mut effort)
+            .attempts(call, config, deadline, abandoned, &mut stats)
             .await;
-        (outcome, effort)
+        (outcome, stats)
     }
 
     /// The loop: admit, send, judge, wait.
@@ -150,18 +150,19 @@ impl Upstream {
         config: &Config,
         deadline: Instant,
         abandoned: impl Future<Output = ()>,
-        effort: &mut Effort,
-    ) -> Result<Whole, Error> {
+        stats: &mut CallStats,
+    ) -> Result<BufferedResponse, Error> {
         tokio::pin!(abandoned);
-        let stands =
-            |outcome: Result<Whole, Kind>| outcome.map_err(|kind| failed(call.region, kind));
+        let stands = |outcome: Result<BufferedResponse, Kind>| {
+            outcome.map_err(|kind| failed(call.region, kind))
+        };
         let Guards { budget, .. } = self.guards(call.region);
         let mut last = None;
         let (mut counted, mut unavailable) = (0, 0);
         loop {
-            let entry = match last {
-                None => Entry::New,
-                Some(_) => Entry::Again,
+            let priority = match last {
+                None => Priority::New,
+                Some(_) => Priority::Retry,
             };
             let admitted = tokio::select! {
                 // A permit that comes as the last caller leaves is for nobody.
@@ -169,7 +170,7 @@ impl Upstream {
                 () = &mut abandoned => {
                     return Err(Error::new(Kind::Abandoned, "every caller has left"));
                 }
-                admitted = self.admit(call, entry, deadline) => admitted,
+                admitted = self.admit(call, priority, deadline) => admitted,
             };
             let (permit, pass) = match (admitted, last) {
                 (Ok(admitted), _) => admitted,
@@ -177,13 +178,13 @@ impl Upstream {
                 (Err(_), Some(outcome)) => return stands(outcome),
                 (Err(refusal), None) => return Err(refusal),
             };
-            if effort.attempts == 0 {
+            if stats.attempts == 0 {
                 budget.deposit();
             }
-            effort.attempts += 1;
-            effort.queue_wait += permit.waited();
+            stats.attempts += 1;
+            stats.queue_wait += permit.waited();
             let (outcome, took) = self.attempt(call, config, permit, deadline).await;
-            effort.upstream_time += took;
+            stats.upstream_time += took;
             let seen = seen(&outcome);
             pass.judge(seen);
             unavailable += u32::from(seen.is_unavailable());
@@ -215,7 +216,7 @@ impl Upstream {
     async fn admit(
         &self,
         call: &Call,
-        entry: Entry,
+        priority: Priority,
         deadline: Instant,
     ) -> Result<(Permit, Pass<'_>), Error> {
         let Guards { breaker, .. } = self.guards(call.region);
@@ -223,7 +224,7 @@ impl Upstream {
         let skill = call.skill.as_ref();
         let admitted = self
             .limits
-            .admit(call.region, Family::Profile, skill, entry, deadline);
+            .admit(call.region, Family::Profile, skill, priority, deadline);
         let permit = admitted.await.map_err(refused)?;
         Ok((permit, breaker.enter()?))
     }
@@ -239,7 +240,7 @@ impl Upstream {
         config: &Config,
         permit: Permit,
         deadline: Instant,
-    ) -> (Result<Whole, Kind>, Duration) {
+    ) -> (Result<BufferedResponse, Kind>, Duration) {
         let started = Instant::now();
         let limit = started + config.file.upstream.answer_timeout;
         // Pinned where it is made: a future that is moved into another is copied, with
@@ -280,7 +281,7 @@ impl Upstream {
         config: &Config,
         (body, mut progress): (Body, Progress),
         (admit_by, answer_by): (Instant, Option<Instant>),
-        effort: &mut Effort,
+        stats: &mut CallStats,
     ) -> Result<Response<Body>, Error> {
         let skill = call.skill.as_ref();
         let admitted = self
@@ -289,13 +290,13 @@ impl Upstream {
                 call.region,
                 Family::Passthrough,
                 skill,
-                Entry::New,
+                Priority::New,
                 admit_by,
             )
             .await;
         let permit = admitted.map_err(refused)?;
-        effort.queue_wait = permit.waited();
-        effort.attempts = 1;
+        stats.queue_wait = permit.waited();
+        stats.attempts = 1;
         let started = Instant::now();
         let settings = &config.file.passthrough;
         let send = self
@@ -306,14 +307,14 @@ impl Upstream {
             () = progress.still_for(settings.answer_timeout) => Err(Kind::AnswerTimeout),
             () = until(answer_by) => Err(Kind::AnswerTimeout),
         };
-        effort.upstream_time = started.elapsed();
+        stats.upstream_time = started.elapsed();
         let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
         self.metrics.attempt(
             call.region,
             Family::Passthrough,
             skill,
             label,
-            effort.upstream_time,
+            stats.upstream_time,
         );
         let response = outcome.map_err(|kind| match progress.fault() {
             // What looks like upstream's failure was the caller's.
@@ -332,7 +333,7 @@ impl Upstream {
 ///
 /// # Errors
 /// It breaks off, or is larger than `limit`, in bytes.
-async fn whole(mut body: Arriving, limit: usize) -> Result<Bytes, Kind> {
+async fn whole(mut body: ResponseBody, limit: usize) -> Result<Bytes, Kind> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
@@ -367,7 +368,7 @@ async fn until(time: Option<Instant>) {
 }
 
 /// An attempt's outcome, as far as it is judged.
-fn seen(outcome: &Result<Whole, Kind>) -> Outcome {
+fn seen(outcome: &Result<BufferedResponse, Kind>) -> Outcome {
     match outcome {
         Ok(whole) => {
             let headers = whole.headers();

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::Lifetime;
-use crate::answer::Answer;
+use crate::cache::response::StoredResponse;
 
 /// A stored answer. Never changed once made.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The answer, as it is sent.
-    pub answer: Answer,
+    pub answer: StoredResponse,
     /// When it was stored.
     stored_at: Instant,
     /// How long it is good for what, in the order of [`Lifetime`], in nanoseconds:
@@ -27,7 +27,7 @@ impl Entry {
     /// Stores an answer now, for a token that expires at so many seconds since the Unix
     /// epoch.
     #[must_use]
-    pub fn new(answer: Answer, lifetime: Lifetime, expires_at: Option<u64>) -> Self {
+    pub fn new(answer: StoredResponse, lifetime: Lifetime, expires_at: Option<u64>) -> Self {
         let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let Lifetime {
             initial_age,

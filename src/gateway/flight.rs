@@ -11,17 +11,17 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use crate::answer::Answer;
 use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, KEY_HEADERS};
 use crate::cache::policy::{self, RequestDirectives, Use};
+use crate::cache::response::StoredResponse;
 use crate::cache::{Cache, Found, unix_seconds};
 use crate::coalesce::Interest;
 use crate::config::Config;
 use crate::error::Error;
 use crate::request;
 use crate::route::Rule;
-use crate::upstream::{Call, Effort, Upstream, Whole};
+use crate::upstream::{BufferedResponse, Call, CallStats, Upstream};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
 pub(super) type FlightKey = (CacheKey, Terms);
@@ -44,10 +44,10 @@ pub(super) enum Landed {
     InCache(Arc<Entry>),
     /// A call was made, or could not be.
     Called {
-        outcome: Result<Answer, Error>,
+        outcome: Result<StoredResponse, Error>,
         /// For how long the answer is fresh in the cache, if it was stored.
         stored: Option<Duration>,
-        effort: Effort,
+        stats: CallStats,
     },
 }
 
@@ -101,7 +101,7 @@ impl Flight {
             }
         }
         // Awaited where it is made: one that is moved first takes its room twice.
-        let (outcome, effort) = upstream
+        let (outcome, stats) = upstream
             .fetch(&self.call, config, self.deadline, interest.abandoned())
             .await;
         match outcome {
@@ -110,25 +110,25 @@ impl Flight {
                 Landed::Called {
                     outcome: Ok(answer),
                     stored,
-                    effort,
+                    stats,
                 }
             }
             Err(error) => Landed::Called {
                 outcome: Err(error),
                 stored: None,
-                effort,
+                stats,
             },
         }
     }
 
     /// Stores an answer if it may be, and tells for how long it is fresh.
-    fn keep(&self, whole: Whole, cache: &Cache) -> (Answer, Option<Duration>) {
+    fn keep(&self, whole: BufferedResponse, cache: &Cache) -> (StoredResponse, Option<Duration>) {
         let (key, terms) = self.key;
         let expires_at = self.expires_at;
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
         let (parts, body) = whole.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
-        let answer = Answer::new(parts.status, parts.headers, &body, cache.heads());
+        let answer = StoredResponse::new(parts.status, parts.headers, &body, cache.heads());
         let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
         if let Some(lifetime) = lifetime {
             let entry = Entry::new(answer.clone(), lifetime, expires_at);

@@ -73,8 +73,13 @@ impl Contest {
                 let asked_at = Instant::now();
                 let deadline = asked_at + self.deadline;
                 let id = skill(n);
-                let admitted =
-                    limits.admit(Region::Eu, Family::Profile, Some(&id), Entry::New, deadline);
+                let admitted = limits.admit(
+                    Region::Eu,
+                    Family::Profile,
+                    Some(&id),
+                    Priority::New,
+                    deadline,
+                );
                 let admitted = admitted.await;
                 let waited = asked_at.elapsed();
                 let served = admitted.is_ok();

@@ -142,15 +142,15 @@ impl Morning {
 /// One request: tried again after each 429 for as long as its deadline allows.
 async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duration, mut dice: Rng) {
     let (deadline, skill) = (Instant::now() + 2500 * MS, skill(1));
-    let mut entry = Entry::New;
+    let mut priority = Priority::New;
     loop {
         let (region, family) = (Region::Eu, Family::Profile);
         let asked_at = Instant::now();
         let admitted = ours
-            .admit(region, family, Some(&skill), entry, deadline)
+            .admit(region, family, Some(&skill), priority, deadline)
             .await;
         let Ok(mut permit) = admitted else {
-            if entry == Entry::Again {
+            if priority == Priority::Retry {
                 let paused = ours.learned(region, family)[0].paused_seconds;
                 let left = (deadline - asked_at).saturating_sub(Duration::from_secs_f64(paused));
                 upstream.lock().unwrap().gave_up_with.push(left);
@@ -167,7 +167,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
             return permit.answered(Answered::Counted);
         }
         permit.answered(Answered::Throttled { retry_after: None });
-        entry = Entry::Again;
+        priority = Priority::Retry;
     }
 }
 

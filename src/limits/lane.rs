@@ -16,7 +16,7 @@ use super::adaptive::Notice;
 use super::queue::{Entered, Queue, Queued};
 use super::tenant::TenantKey;
 use super::{
-    Answered, Entry, Family, FamilyLimits, LaneSnapshot, Learned, QueueLimits, Refusal, Region,
+    Answered, Family, FamilyLimits, LaneSnapshot, Learned, Priority, QueueLimits, Refusal, Region,
 };
 use crate::token::SkillId;
 
@@ -62,11 +62,11 @@ impl Lane {
     pub(super) async fn admit(
         self: &Arc<Self>,
         skill: Option<&SkillId>,
-        entry: Entry,
+        priority: Priority,
         deadline: Instant,
     ) -> Result<Permit, Refusal> {
         let asked_at = Instant::now();
-        let mut place = match self.enter(skill, entry, asked_at, deadline)? {
+        let mut place = match self.enter(skill, priority, asked_at, deadline)? {
             Admission::Permit(permit) => return Ok(permit),
             Admission::Place(place) => place,
         };
@@ -79,7 +79,7 @@ impl Lane {
             // The deadline has passed, or the lane has ended.
             _ => {
                 let now = Instant::now();
-                Err(self.lock().refusal(place.queued.tenant, entry, now))
+                Err(self.lock().refusal(place.queued.tenant, priority, now))
             }
         }
     }
@@ -96,14 +96,14 @@ impl Lane {
     fn enter(
         self: &Arc<Self>,
         skill: Option<&SkillId>,
-        entry: Entry,
+        priority: Priority,
         now: Instant,
         deadline: Instant,
     ) -> Result<Admission, Refusal> {
         let mut unclaimed = Vec::new();
         let mut queue = self.lock();
         self.grant(&mut queue, now, &mut unclaimed);
-        let entered = queue.enter(skill, entry, now, deadline);
+        let entered = queue.enter(skill, priority, now, deadline);
         let admission = entered.map(|entered| match entered {
             Entered::Admitted(tenant) => {
                 Admission::Permit(Permit::new(self, tenant, queue.is_pressed(tenant)))
@@ -316,7 +316,7 @@ mod tests {
             max_skills: 1,
         };
         let queue = Queue::new(FamilyLimits::default(), limits);
-        let refusal = queue.refusal(0, Entry::New, Instant::now());
+        let refusal = queue.refusal(0, Priority::New, Instant::now());
         assert_eq!(refusal.wait, Duration::ZERO);
     }
 

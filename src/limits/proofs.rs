@@ -140,7 +140,7 @@ async fn offer(
                 Region::Eu,
                 Family::Profile,
                 Some(&skill),
-                Entry::New,
+                Priority::New,
                 deadline,
             );
             if let Ok(permit) = admitted.await {

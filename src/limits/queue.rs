@@ -28,7 +28,7 @@ use super::lane::Permit;
 use super::quota::Quota;
 use super::share::{Rank, Shares};
 use super::tenant::{Standing, Tenant, TenantKey, Waiter};
-use super::{Answered, Entry, FamilyLimits, QueueLimits, Refusal, Scope};
+use super::{Answered, FamilyLimits, Priority, QueueLimits, Refusal, Scope};
 use crate::token::SkillId;
 use known::SWEEP_FROM;
 
@@ -106,19 +106,19 @@ impl Queue {
     pub(super) fn enter(
         &mut self,
         skill: Option<&SkillId>,
-        entry: Entry,
+        priority: Priority,
         now: Instant,
         deadline: Instant,
     ) -> Result<Entered, Refusal> {
         let tenant = self.tenant(skill, now);
-        if self.may_go(tenant, entry, now) {
+        if self.may_go(tenant, priority, now) {
             self.note_ease(tenant);
             self.take(tenant, now);
             return Ok(Entered::Admitted(tenant));
         }
-        let expected_at = self.expect(tenant, entry, now, deadline)?;
+        let expected_at = self.expect(tenant, priority, now, deadline)?;
         if self.waiting >= self.limits.max_queue {
-            self.make_room(tenant, entry, now)?;
+            self.make_room(tenant, priority, now)?;
         }
         self.note_crowding(tenant, now);
         let (sender, grant) = oneshot::channel();
@@ -127,7 +127,7 @@ impl Queue {
         self.waiting += 1;
         let waiter = Waiter {
             seq,
-            entry,
+            priority,
             expected_at,
             deadline,
             grant: sender,
@@ -149,9 +149,9 @@ impl Queue {
     ) -> Result<(), Refusal> {
         self.advance(now);
         let tenant = self.tenant(skill, now);
-        match self.may_go(tenant, Entry::New, now) {
+        match self.may_go(tenant, Priority::New, now) {
             true => Ok(()),
-            false => self.expect(tenant, Entry::New, now, deadline).map(drop),
+            false => self.expect(tenant, Priority::New, now, deadline).map(drop),
         }
     }
 
@@ -173,7 +173,7 @@ impl Queue {
                 return Some((tenant, waiter));
             }
             self.settle(tenant, now);
-            let refusal = self.refusal(tenant, waiter.entry, now);
+            let refusal = self.refusal(tenant, waiter.priority, now);
             // Whoever has left needs no refusal.
             waiter.grant.send(Err(refusal)).ok();
         }
@@ -357,9 +357,9 @@ impl Queue {
 
     /// Whether a request that came now may go at once. Those of others that could
     /// go have gone.
-    fn may_go(&mut self, tenant: usize, entry: Entry, now: Instant) -> bool {
+    fn may_go(&mut self, tenant: usize, priority: Priority, now: Instant) -> bool {
         let own = &mut self.tenants[tenant];
-        own.waiting.ahead(entry) == 0
+        own.waiting.ahead(priority) == 0
             && own.turn(now) == Turn::Now
             && self.region.turn(now) == Turn::Now
             && self.region_allows(tenant)
@@ -431,10 +431,15 @@ impl Queue {
     ///
     /// # Errors
     /// That is the one who asks.
-    fn make_room(&mut self, tenant: usize, entry: Entry, now: Instant) -> Result<(), Refusal> {
-        let full = |queue: &Self, of, entry| Refusal {
+    fn make_room(
+        &mut self,
+        tenant: usize,
+        priority: Priority,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let full = |queue: &Self, of, priority| Refusal {
             scope: Scope::Queue,
-            ..queue.refusal(of, entry, now)
+            ..queue.refusal(of, priority, now)
         };
         let longest = self
             .tenants
@@ -442,11 +447,13 @@ impl Queue {
             .max_by_key(|(_, tenant)| tenant.waiting.len());
         let own = self.tenants[tenant].waiting.len();
         let Some((longest, _)) = longest.filter(|(_, other)| other.waiting.len() > own + 1) else {
-            return Err(full(self, tenant, entry));
+            return Err(full(self, tenant, priority));
         };
         if let Some(last) = self.tenants[longest].waiting.pop_last() {
             self.waiting -= 1;
-            last.grant.send(Err(full(self, longest, last.entry))).ok();
+            last.grant
+                .send(Err(full(self, longest, last.priority)))
+                .ok();
             self.settle(longest, now);
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::estimate::Estimate;
 use super::gate::{Gate, Turn};
 use super::lane::Permit;
 use super::share::{Rank, Stake};
-use super::{Entry, Refusal};
+use super::{Priority, Refusal};
 use crate::token::SkillId;
 
 /// Whose quota a request counts against: a skill's, or the one that all requests
@@ -52,7 +52,7 @@ pub(super) enum Standing {
 /// One request that waits.
 pub(super) struct Waiter {
     pub(super) seq: u64,
-    pub(super) entry: Entry,
+    pub(super) priority: Priority,
     /// When it was expected to get its turn.
     pub(super) expected_at: Instant,
     pub(super) deadline: Instant,
@@ -76,17 +76,17 @@ impl Waiting {
     }
 
     /// How many would be before one that enters.
-    pub(super) fn ahead(&self, entry: Entry) -> usize {
-        match entry {
-            Entry::Again => self.again.len(),
-            Entry::New => self.len(),
+    pub(super) fn ahead(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Retry => self.again.len(),
+            Priority::New => self.len(),
         }
     }
 
     pub(super) fn push(&mut self, waiter: Waiter) {
-        match waiter.entry {
-            Entry::Again => self.again.push_back(waiter),
-            Entry::New => self.new.push_back(waiter),
+        match waiter.priority {
+            Priority::Retry => self.again.push_back(waiter),
+            Priority::New => self.new.push_back(waiter),
         }
     }
 

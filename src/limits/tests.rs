@@ -39,7 +39,7 @@ async fn admit(limits: &Limits, skill: &SkillId, within: Duration) -> Result<Per
             Region::Eu,
             Family::Profile,
             Some(skill),
-            Entry::New,
+            Priority::New,
             deadline,
         )
         .await
@@ -123,7 +123,7 @@ async fn skills_do_not_wait_for_each_other() {
         Region::Eu,
         Family::Passthrough,
         Some(&one),
-        Entry::New,
+        Priority::New,
         Instant::now(),
     );
     assert!(other_family.await.is_ok());
@@ -287,9 +287,9 @@ async fn who_tries_again_too_late_is_told_its_own_wait_not_that_of_the_new() {
         let admission = limits.admit(Region::Eu, Family::Profile, Some(&one), entry, deadline);
         Box::pin(admission)
     };
-    let mut again = enter(Entry::Again, 1200 * MS);
+    let mut again = enter(Priority::Retry, 1200 * MS);
     assert!(poll_once(&mut again).await.is_none());
-    let mut new: Vec<_> = (0..5).map(|_| enter(Entry::New, 60_000 * MS)).collect();
+    let mut new: Vec<_> = (0..5).map(|_| enter(Priority::New, 60_000 * MS)).collect();
     for new in &mut new {
         assert!(poll_once(new).await.is_none());
     }

@@ -51,7 +51,7 @@ pub type Model = Arc<dyn Fn(Request<Body>) -> Modelled + Send + Sync>;
 pub type Modelled = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Kind>> + Send>>;
 
 /// The body of an answer as it comes.
-pub type Arriving = Either<Incoming, Full<Bytes>>;
+pub type ResponseBody = Either<Incoming, Full<Bytes>>;
 
 impl Client {
     /// Opens an empty pool.
@@ -83,7 +83,7 @@ impl Client {
         mut permit: Permit,
         mut request: Request<Body>,
         token: Option<&BearerToken>,
-    ) -> Result<Response<Arriving>, Kind> {
+    ) -> Result<Response<ResponseBody>, Kind> {
         if let Some(token) = token {
             request
                 .headers_mut()
@@ -113,11 +113,11 @@ impl Client {
     }
 }
 
-fn network(response: Response<Incoming>) -> Response<Arriving> {
+fn network(response: Response<Incoming>) -> Response<ResponseBody> {
     response.map(Either::Left)
 }
 
-fn modelled(response: Response<Bytes>) -> Response<Arriving> {
+fn modelled(response: Response<Bytes>) -> Response<ResponseBody> {
     response.map(|body| Either::Right(Full::new(body)))
 }
 

@@ -22,7 +22,7 @@ impl Way {
     /// gets nothing.
     fn new(
         config: &str,
-        answer: impl Fn(Region) -> Result<Whole, Kind> + Send + Sync + 'static,
+        answer: impl Fn(Region) -> Result<BufferedResponse, Kind> + Send + Sync + 'static,
     ) -> Self {
         let sources = Sources {
             file: Some(("test.toml", config)),
@@ -49,13 +49,13 @@ impl Way {
         }
     }
 
-    async fn fetch(&self, region: Region, within: Duration) -> (Result<u16, Kind>, Effort) {
+    async fn fetch(&self, region: Region, within: Duration) -> (Result<u16, Kind>, CallStats) {
         let (call, never) = (call_to(region), std::future::pending());
         let deadline = Instant::now() + within;
         let fetching = self.upstream.fetch(&call, &self.config, deadline, never);
-        let (outcome, effort) = fetching.await;
+        let (outcome, stats) = fetching.await;
         let outcome = outcome.map(|whole| whole.status().as_u16());
-        (outcome.map_err(|error| error.kind()), effort)
+        (outcome.map_err(|error| error.kind()), stats)
     }
 }
 
@@ -70,7 +70,7 @@ fn call_to(region: Region) -> Call {
     }
 }
 
-fn answer(status: u16, retry_after: Option<&str>) -> Result<Whole, Kind> {
+fn answer(status: u16, retry_after: Option<&str>) -> Result<BufferedResponse, Kind> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     if let Some(value) = retry_after {
@@ -82,21 +82,25 @@ fn answer(status: u16, retry_after: Option<&str>) -> Result<Whole, Kind> {
 
 struct Played {
     outcome: Result<u16, Kind>,
-    effort: Effort,
+    stats: CallStats,
     took: Duration,
     unused: usize,
 }
 
 /// Plays a script of outcomes to one call.
-async fn play(config: &str, script: Vec<Result<Whole, Kind>>, within: Duration) -> Played {
+async fn play(
+    config: &str,
+    script: Vec<Result<BufferedResponse, Kind>>,
+    within: Duration,
+) -> Played {
     let script = Arc::new(Mutex::new(VecDeque::from(script)));
     let rest = Arc::clone(&script);
     let way = Way::new(config, move |_| script.lock().unwrap().pop_front().unwrap());
     let started = Instant::now();
-    let (outcome, effort) = way.fetch(Region::Eu, within).await;
+    let (outcome, stats) = way.fetch(Region::Eu, within).await;
     Played {
         outcome,
-        effort,
+        stats,
         took: started.elapsed(),
         unused: rest.lock().unwrap().len(),
     }
@@ -110,8 +114,8 @@ async fn an_answer_after_failures_is_the_answer() {
     let script = vec![Err(Kind::AnswerLost), answer(500, None), answer(200, None)];
     let played = play("", script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
-    assert_eq!(played.effort.attempts, 3);
-    assert_eq!(played.effort.upstream_time, 300 * MS);
+    assert_eq!(played.stats.attempts, 3);
+    assert_eq!(played.stats.upstream_time, 300 * MS);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,8 +145,8 @@ async fn a_429_counts_as_soon_as_a_reload_ends_learning() {
     let mut reloaded = way.config.limits.clone();
     reloaded.profile.adaptive = false;
     way.upstream.limits.reconfigure(&reloaded);
-    let (outcome, effort) = way.fetch(Region::Eu, 2500 * MS).await;
-    assert_eq!((outcome, effort.attempts), (Ok(429), 3));
+    let (outcome, stats) = way.fetch(Region::Eu, 2500 * MS).await;
+    assert_eq!((outcome, stats.attempts), (Ok(429), 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,7 +154,7 @@ async fn every_attempt_pays_and_a_refused_retry_leaves_the_last_answer() {
     let script = vec![answer(500, None), answer(200, None)];
     let played = play(QUOTA, script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
-    assert!(played.effort.queue_wait > 900 * MS, "{:?}", played.effort);
+    assert!(played.stats.queue_wait > 900 * MS, "{:?}", played.stats);
     let script = vec![answer(500, None), answer(200, None)];
     let played = play(QUOTA, script, 1000 * MS).await;
     assert_eq!((played.outcome, played.unused), (Ok(500), 1));
@@ -161,13 +165,13 @@ async fn an_abandoned_call_gives_up_before_it_is_sent() {
     let way = Way::new(QUOTA, |_| unreachable!("nothing is sent"));
     let limits = Arc::clone(&way.upstream.limits);
     let deadline = Instant::now() + 10_000 * MS;
-    let held = limits.admit(Region::Eu, Family::Profile, None, Entry::New, deadline);
+    let held = limits.admit(Region::Eu, Family::Profile, None, Priority::New, deadline);
     let _held = held.await.unwrap();
     let (call, left) = (call_to(Region::Eu), sleep(10 * MS));
     let fetching = way.upstream.fetch(&call, &way.config, deadline, left);
-    let (outcome, effort) = fetching.await;
+    let (outcome, stats) = fetching.await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Abandoned);
-    assert_eq!(effort.attempts, 0);
+    assert_eq!(stats.attempts, 0);
     assert_eq!(limits.snapshot(Region::Eu, Family::Profile).queued, 0);
 }
 
@@ -197,12 +201,12 @@ async fn offer(way: &Arc<Way>, region: Region, calls: u32) -> Vec<Ended> {
             let (way, offset) = (Arc::clone(way), 10 * MS * n);
             tokio::spawn(async move {
                 sleep_until(start + offset).await;
-                let (outcome, effort) = way.fetch(region, 2500 * MS).await;
+                let (outcome, stats) = way.fetch(region, 2500 * MS).await;
                 Ended {
                     offset,
                     took: start.elapsed() - offset,
                     outcome,
-                    attempts: effort.attempts,
+                    attempts: stats.attempts,
                 }
             })
         })
@@ -389,10 +393,10 @@ async fn what_passes_through_does_not_meet_the_breaker() {
     let state = || way.upstream.breaker(Region::Eu).state;
     assert_eq!(state(), Phase::Open);
     let due = Instant::now() + 1000 * MS;
-    let (call, mut effort) = (call_to(Region::Eu), Effort::default());
+    let (call, mut stats) = (call_to(Region::Eu), CallStats::default());
     let relayed = way
         .upstream
-        .relay(&call, &way.config, body::none(), (due, None), &mut effort);
+        .relay(&call, &way.config, body::none(), (due, None), &mut stats);
     assert_eq!(relayed.await.unwrap().status(), 500);
     assert_eq!(state(), Phase::Open, "and tells it nothing");
 }

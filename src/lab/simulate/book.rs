@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::cache::status::CacheStatus;
 use crate::error::Kind;
 use crate::region::Region;
-use crate::upstream::Effort;
+use crate::upstream::CallStats;
 
 /// How a request ended.
 pub(super) struct End {
@@ -23,7 +23,7 @@ pub(super) struct End {
     pub(super) status: u16,
     pub(super) cache: Option<CacheStatus>,
     pub(super) error: Option<Kind>,
-    pub(super) effort: Effort,
+    pub(super) stats: CallStats,
 }
 
 /// A report in the making, and its clock.
@@ -120,7 +120,7 @@ impl Book {
         if ok {
             write(&mut skill.latency, end.took);
             // Who joined a flight has not waited for what it waited before.
-            write(&mut skill.wait, end.effort.queue_wait.min(end.took));
+            write(&mut skill.wait, end.stats.queue_wait.min(end.took));
         }
         if let Some(kind) = end.error {
             *report.errors.entry(kind.label()).or_default() += 1;

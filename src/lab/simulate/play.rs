@@ -212,7 +212,7 @@ impl Stage {
             status: response.status().as_u16(),
             cache: record.cache,
             error: record.error,
-            effort: record.effort,
+            stats: record.stats,
         });
         record.finish(response.status());
     }

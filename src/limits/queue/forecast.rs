@@ -7,19 +7,24 @@ use tokio::time::Instant;
 
 use super::{Queue, slots, stride};
 use crate::limits::quota::Quota;
-use crate::limits::{Entry, Refusal, Scope};
+use crate::limits::{Priority, Refusal, Scope};
 
 impl Queue {
     /// Refuses a request of a tenant whose turn came too late. Between its deadline
     /// and this, the request may have been taken out and its tenant forgotten.
-    pub(in crate::limits) fn refusal(&self, tenant: usize, entry: Entry, now: Instant) -> Refusal {
+    pub(in crate::limits) fn refusal(
+        &self,
+        tenant: usize,
+        priority: Priority,
+        now: Instant,
+    ) -> Refusal {
         if !self.tenants.contains(tenant) {
             return Refusal {
                 wait: Duration::ZERO,
                 scope: Scope::Skill,
             };
         }
-        let (at, scope) = self.expected(tenant, entry, now, now + FURTHEST);
+        let (at, scope) = self.expected(tenant, priority, now, now + FURTHEST);
         Refusal {
             wait: at - now,
             scope,
@@ -31,18 +36,18 @@ impl Queue {
     pub(super) fn expect(
         &mut self,
         tenant: usize,
-        entry: Entry,
+        priority: Priority,
         now: Instant,
         deadline: Instant,
     ) -> Result<Instant, Refusal> {
-        let (at, scope) = self.expected(tenant, entry, now, deadline);
+        let (at, scope) = self.expected(tenant, priority, now, deadline);
         let own = &mut self.tenants[tenant];
         // Where 429s are to be expected, there is to be time left to wait one out;
         // for a pause that does not fit anyway, nothing is gained by keeping time.
         let (left, reserve) = (deadline - now, own.belief.reserve());
-        let reserve = match entry {
-            Entry::New if reserve < left => reserve.min(left / 2),
-            Entry::New | Entry::Again => Duration::ZERO,
+        let reserve = match priority {
+            Priority::New if reserve < left => reserve.min(left / 2),
+            Priority::New | Priority::Retry => Duration::ZERO,
         };
         let answered_at = at + reserve + self.round_trip.usual();
         let lateness = &mut own.lateness;
@@ -65,12 +70,12 @@ impl Queue {
     fn expected(
         &self,
         tenant: usize,
-        entry: Entry,
+        priority: Priority,
         now: Instant,
         until: Instant,
     ) -> (Instant, Scope) {
         let (own, round_trip) = (&self.tenants[tenant], self.round_trip.mean());
-        let ahead = own.waiting.ahead(entry);
+        let ahead = own.waiting.ahead(priority);
         let configured = own.configured.expected(now, ahead, 0, round_trip);
         let learned = own.learned.expected(now, ahead, 0, round_trip);
         let paused = own.belief.paused_until(now).unwrap_or(now);

@@ -1,9 +1,9 @@
 //! One whole answer, as it is stored, shared between waiters, and sent.
 //!
 //! What comes off a socket are slices of the buffer that it was read into, and one
-//! slice keeps all of the buffer. So an [`Answer`] is a copy, packed into one block of
+//! slice keeps all of the buffer. So an [`StoredResponse`] is a copy, packed into one block of
 //! exactly its size; and answers whose headers have the same names, as those of one
-//! service have, share one of the [`Heads`], which is copied and filled in for a response.
+//! service have, share one of the [`HeaderTemplates`], which is copied and filled in for a response.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,21 +22,26 @@ pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// and content type are upstream's, byte for byte. Cheap to clone; clones share
 /// the block.
 #[derive(Clone)]
-pub struct Answer {
+pub struct StoredResponse {
     status: StatusCode,
-    head: Arc<Head>,
+    head: Arc<HeaderTemplate>,
     /// Whether other answers have the same one.
     head_shared: bool,
     /// The length of each header's value, as 32 bits; the values; the body.
     block: Bytes,
 }
 
-impl Answer {
+impl StoredResponse {
     /// Makes an answer of what upstream sent. Cookies are dropped, for they would
     /// be replayed, and so is what upstream says about caching, for it was said
     /// to us: clients are told to store nothing.
     #[must_use]
-    pub fn new(status: StatusCode, mut headers: HeaderMap, body: &[u8], heads: &Heads) -> Self {
+    pub fn new(
+        status: StatusCode,
+        mut headers: HeaderMap,
+        body: &[u8],
+        heads: &HeaderTemplates,
+    ) -> Self {
         strip_hop_by_hop(&mut headers);
         let kept = headers.iter().filter(|(name, _)| !DROPPED.contains(name));
         let kept: Vec<(&HeaderName, &HeaderValue)> = kept.collect();
@@ -68,8 +73,8 @@ impl Answer {
 
     /// A response of its own for one client.
     #[must_use]
-    pub fn to_response(&self, stamp: Stamp) -> Response<Body> {
-        let Head { template, upstream } = &*self.head;
+    pub fn to_response(&self, stamp: ResponseStamp) -> Response<Body> {
+        let HeaderTemplate { template, upstream } = &*self.head;
         let mut headers = template.clone();
         let mut slots = headers.values_mut();
         let mut lengths = &self.block[..];
@@ -82,7 +87,7 @@ impl Answer {
             }
             at = end;
         }
-        // In the order of `Head::new`, after `Cache-Control`, which is the same for all.
+        // In the order of `HeaderTemplate::new`, after `Cache-Control`, which is the same for all.
         let age = stamp.age_seconds.unwrap_or_default().into();
         let mut own = [stamp.request_id, age, stamp.cache_status].into_iter();
         for (slot, value) in slots.skip(1).zip(own.by_ref()) {
@@ -124,7 +129,7 @@ static DROPPED: [HeaderName; 7] = [
 
 /// What the gateway says of an answer to one client.
 #[derive(Clone, Debug)]
-pub struct Stamp {
+pub struct ResponseStamp {
     /// The value of [`REQUEST_ID`].
     pub request_id: HeaderValue,
     /// The value of [`CACHE_STATUS`], after what upstream may have said.
@@ -133,10 +138,10 @@ pub struct Stamp {
     pub age_seconds: Option<u64>,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for StoredResponse {
     /// Without headers and body, which are personal data.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("StoredResponse")
             .field("status", &self.status)
             .field("block_bytes", &self.block.len())
             .finish_non_exhaustive()
@@ -145,7 +150,7 @@ impl fmt::Debug for Answer {
 
 /// The headers that answers have in common: their names, without the values.
 #[derive(Debug)]
-struct Head {
+struct HeaderTemplate {
     /// Upstream's, in the order of the values in a block, one that is repeated repeatedly.
     upstream: Box<[HeaderName]>,
     /// These and then the gateway's own. A copy is filled in from the first to the last,
@@ -153,7 +158,7 @@ struct Head {
     template: HeaderMap,
 }
 
-impl Head {
+impl HeaderTemplate {
     fn new(upstream: Box<[HeaderName]>) -> Self {
         let room = || HeaderValue::from_static("");
         let mut template = HeaderMap::with_capacity(upstream.len() + 4);
@@ -180,17 +185,17 @@ impl Head {
 
 /// The heads that answers have, one copy of each.
 #[derive(Debug, Default)]
-pub struct Heads {
+pub struct HeaderTemplates {
     /// Held for one look at a time.
-    known: Mutex<Vec<Arc<Head>>>,
+    known: Mutex<Vec<Arc<HeaderTemplate>>>,
 }
 
 /// How many heads are kept. A service has a handful; one that has more pays for them.
 const MAX_HEADS: usize = 64;
 
-impl Heads {
+impl HeaderTemplates {
     /// The head with these names, and whether it is shared.
-    fn of<'a, N>(&self, names: impl Fn() -> N) -> (Arc<Head>, bool)
+    fn of<'a, N>(&self, names: impl Fn() -> N) -> (Arc<HeaderTemplate>, bool)
     where
         N: Iterator<Item = &'a HeaderName>,
     {
@@ -199,7 +204,7 @@ impl Heads {
         if let Some(head) = known.iter().find(|head| head.upstream.iter().eq(names())) {
             return (Arc::clone(head), true);
         }
-        let head = Arc::new(Head::new(names().cloned().collect()));
+        let head = Arc::new(HeaderTemplate::new(names().cloned().collect()));
         let keep = known.len() < MAX_HEADS;
         if keep {
             known.push(Arc::clone(&head));
@@ -248,7 +253,12 @@ mod tests {
     async fn an_answer_keeps_nothing_of_the_buffer_that_it_was_read_into() {
         let (parts, body) = read_off_a_socket().await;
         let read = body.clone();
-        let answer = Answer::new(parts.status, parts.headers, &body, &Heads::default());
+        let answer = StoredResponse::new(
+            parts.status,
+            parts.headers,
+            &body,
+            &HeaderTemplates::default(),
+        );
         drop(body);
         // Whoever holds the last slice of a buffer holds the whole buffer.
         let buffer = read.try_into_mut().expect("the answer holds no slice");
@@ -263,7 +273,12 @@ mod tests {
     #[tokio::test]
     async fn a_response_has_what_upstream_sent_for_everybody() {
         let (parts, body) = read_off_a_socket().await;
-        let answer = Answer::new(parts.status, parts.headers, &body, &Heads::default());
+        let answer = StoredResponse::new(
+            parts.status,
+            parts.headers,
+            &body,
+            &HeaderTemplates::default(),
+        );
         for age_seconds in [Some(7), None] {
             let (parts, body) = answer.to_response(stamp(age_seconds)).into_parts();
             assert_eq!(parts.status, StatusCode::OK);
@@ -283,8 +298,8 @@ mod tests {
         }
     }
 
-    fn stamp(age_seconds: Option<u64>) -> Stamp {
-        Stamp {
+    fn stamp(age_seconds: Option<u64>) -> ResponseStamp {
+        ResponseStamp {
             request_id: HeaderValue::from_static("1f"),
             cache_status: HeaderValue::from_static("alexa-gateway; hit"),
             age_seconds,
@@ -307,7 +322,7 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("1"));
         headers.append(CACHE_STATUS, HeaderValue::from_static("shield; fwd=miss"));
         headers.append(REQUEST_ID, HeaderValue::from_static("not ours"));
-        let answer = Answer::new(StatusCode::OK, headers, b"", &Heads::default());
+        let answer = StoredResponse::new(StatusCode::OK, headers, b"", &HeaderTemplates::default());
         let response = answer.to_response(stamp(None));
         let said: Vec<_> = response.headers().get_all(CACHE_STATUS).iter().collect();
         assert_eq!(said, ["cdn; hit", "shield; fwd=miss", "alexa-gateway; hit"]);
@@ -318,14 +333,14 @@ mod tests {
 
     #[test]
     fn heads_are_shared_and_bounded() {
-        let heads = Heads::default();
+        let heads = HeaderTemplates::default();
         let answer = |name: String| {
             let mut headers = HeaderMap::new();
             headers.insert(
                 name.parse::<HeaderName>().unwrap(),
                 HeaderValue::from_static("v"),
             );
-            Answer::new(StatusCode::OK, headers, b"", &heads)
+            StoredResponse::new(StatusCode::OK, headers, b"", &heads)
         };
         let (one, other) = (answer("x-0".into()), answer("x-0".into()));
         assert!(Arc::ptr_eq(&one.head, &other.head));
