@@ -24,17 +24,18 @@ use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
 use crate::cache::key::CacheKey;
 use crate::cache::policy::{RequestDirectives, Use};
-use crate::cache::response::{CACHE_STATUS, ResponseStamp, StoredResponse};
+use crate::cache::response::{ResponseStamp, StoredResponse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{Cache, Found};
 use crate::coalesce::{Flights, Waiter};
 use crate::config::Config;
 use crate::error::{Error, Kind};
+use crate::headers::{CACHE_STATUS, REQUEST_ID, add_via};
 use crate::limits::{Family, Limits};
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::region::Region;
-use crate::request::{self, Caller, REQUEST_ID};
+use crate::request::{self, Caller};
 use crate::route::{Evidence, Route, RouteError, Rule};
 use crate::token::{BearerToken, ClaimsCache, DigestKey, SkillId, TokenDigest, UnverifiedClaims};
 use crate::upstream::client::{Client, TlsError};
@@ -504,7 +505,7 @@ impl Gateway {
         };
         record.cache = Some(CacheStatus::forwarded(forward));
         let mut headers = ask.parts.headers.clone();
-        request::add_via(&mut headers, ask.parts.version);
+        add_via(&mut headers, ask.parts.version);
         // CloudFront answers a GET that has a body with an HTML 403.
         let bodiless = matches!(ask.parts.method, Method::GET | Method::HEAD);
         let body = if bodiless {

@@ -12,7 +12,8 @@
 //! | room | job |
 //! |---|---|
 //! | [`gateway`] | the pipeline: the only file that knows the order of the steps |
-//! | [`request`] | what a caller may send; hop-by-hop rules |
+//! | [`request`] | which requests are acceptable, and their parts for the gateway |
+//! | [`headers`] | the gateway's own header names; hop-by-hop rules |
 //! | [`token`] | the secret, its digest, its unauthenticated hints |
 //! | [`route`] | which region, which rule, which path (pure) |
 //! | [`cache`] | stored answers: [`cache::key`] and [`cache::policy`] are pure |
@@ -84,6 +85,7 @@ pub mod coalesce;
 pub mod config;
 pub mod error;
 pub mod gateway;
+pub mod headers;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod limits;

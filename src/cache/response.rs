@@ -13,10 +13,7 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, PRAGMA, SET_COOK
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::{self, Body};
-use crate::request::{REQUEST_ID, strip_hop_by_hop};
-
-/// What the cache did for a request (RFC 9211).
-pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+use crate::headers::{CACHE_STATUS, REQUEST_ID, strip_hop_by_hop};
 
 /// Status, end-to-end headers and body of an answer to a cached template. Body
 /// and content type are upstream's, byte for byte. Cheap to clone; clones share

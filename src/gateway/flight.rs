@@ -19,7 +19,7 @@ use crate::cache::{Cache, Found, unix_seconds};
 use crate::coalesce::Interest;
 use crate::config::Config;
 use crate::error::Error;
-use crate::request;
+use crate::headers;
 use crate::route::Rule;
 use crate::upstream::{BufferedResponse, Call, CallStats, Upstream};
 
@@ -158,6 +158,6 @@ pub(super) fn headers(parts: &Parts) -> HeaderMap {
         }
     }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    request::add_via(&mut headers, parts.version);
+    headers::add_via(&mut headers, parts.version);
     headers
 }

@@ -26,9 +26,9 @@ use super::trace::{Ask, Trace};
 use super::upstream::{Alexa, Model};
 use crate::config::Config;
 use crate::gateway::{BuildError, Gateway};
+use crate::headers::{API_ENDPOINT, TIMEOUT_MS};
 use crate::limits::Family;
 use crate::region::Region;
-use crate::request::{API_ENDPOINT, TIMEOUT_MS};
 use crate::upstream::client::Client;
 
 /// A trace and the Alexa that it meets.
