@@ -360,10 +360,4 @@ impl std::fmt::Debug for Limits {
 }
 
 #[cfg(test)]
-mod contention;
-#[cfg(test)]
-mod hidden;
-#[cfg(test)]
-mod proofs;
-#[cfg(test)]
 mod tests;

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::tests::{MS, config, quota, skill};
-use super::*;
+use super::support::{MS, config, quota, skill};
+use crate::limits::{Answered, Family, Limits, LimitsConfig, Priority, SkillLimits};
+use crate::region::Region;
 
 /// Requests of several skills, each at a rate of its own, at random moments.
 struct Contest {

@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::tests::{MS, config, quota, skill};
-use super::*;
+use super::support::{MS, config, quota, skill};
+use crate::limits::{Answered, Family, Limits, Permit, Priority, Quota};
+use crate::region::Region;
 
 /// How often the upstream would have refused.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -115,9 +117,12 @@ async fn offer(
         (requests * 3 / 4, quota),
         (
             requests / 2,
-            super::tests::quota(half, quota.per / 2).unwrap(),
+            super::support::quota(half, quota.per / 2).unwrap(),
         ),
-        (requests / 4, super::tests::quota(half, quota.per).unwrap()),
+        (
+            requests / 4,
+            super::support::quota(half, quota.per).unwrap(),
+        ),
     ];
     plan.truncate(if reloads { 3 } else { 0 });
     if half * 2 > quota.requests.get() {

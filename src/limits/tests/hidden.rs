@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::tests::{MS, config, skill};
-use super::*;
+use super::support::{MS, config, skill};
+use crate::limits::{Answered, Family, Limits, Priority};
+use crate::region::Region;
 
 const SECOND: Duration = Duration::from_secs(1);
 
