@@ -32,7 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod token;
-pub(crate) mod window;
+mod windows;
 mod wire;
 
 use std::io;
@@ -44,7 +44,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use self::behaviour::{MockBehaviour, NameShape, RetryAfter, WindowKind};
+pub use self::behaviour::{MockBehaviour, NameShape, RetryAfter};
 pub use self::counters::{Counters, RegionCounters, SkillCounters};
 pub use self::fault::{BadRates, Fault, Faults, Outcome};
 pub use self::names::UnknownName;

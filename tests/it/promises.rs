@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use alexa_gateway::lab::mock::WindowKind;
 use alexa_gateway::lab::simulate::report::{jain, within};
 use alexa_gateway::lab::simulate::trace::{Load, SkillLoad};
 use alexa_gateway::lab::simulate::upstream::{Change, Outage, OutageKind, Setting};
 use alexa_gateway::lab::simulate::{Alexa, Report, Scenario, Trace};
+use alexa_gateway::lab::window::WindowKind;
 use alexa_gateway::limits::Quota;
 use alexa_gateway::region::Region;
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::lab::mock::{
-    Fault, Faults, Mock, MockBehaviour, MockConfig, NameShape, RetryAfter, WindowKind,
-};
+use crate::lab::mock::{Fault, Faults, Mock, MockBehaviour, MockConfig, NameShape, RetryAfter};
+use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 use crate::region::Region;
 

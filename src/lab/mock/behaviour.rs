@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::names::named;
+use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 
 /// Everything about the mock that can change while it runs.
@@ -29,7 +30,7 @@ pub struct MockBehaviour {
     /// What all skills together may ask of one region.
     #[serde(with = "quota")]
     pub region_quota: Option<Quota>,
-    /// How the windows of both quotas move.
+    /// How both quotas count. Another kind starts with empty windows.
     pub window: WindowKind,
     /// What a 429 says about when to come back.
     pub retry_after: RetryAfter,
@@ -41,22 +42,6 @@ pub struct MockBehaviour {
     /// after the other meet the same faults.
     pub seed: u64,
 }
-
-/// How the window of a quota moves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum WindowKind {
-    /// Any span of the window's length counts.
-    #[default]
-    Sliding,
-    /// Spans follow each other from when the mock started.
-    Fixed,
-    /// No window: a bucket that holds the quota's requests and is filled evenly,
-    /// with as many in each span. After a pause, a span can see twice the quota.
-    Bucket,
-}
-
-named!(WindowKind, "window", { Sliding = "sliding", Fixed = "fixed", Bucket = "bucket" });
 
 /// How the name operations write a name: it is unknown which Alexa does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::behaviour::MockBehaviour;
 use super::counters::Counters;
 use super::fault::{Fault, Outcome};
-use super::window::Windows;
+use super::windows::Windows;
 use crate::region::Region;
 
 /// Shared by the [`Mock`](super::Mock) and every connection.
@@ -38,10 +38,10 @@ impl State {
     pub(super) fn new(behaviour: MockBehaviour) -> Self {
         Self(Mutex::new(Inner {
             dice: fastrand::Rng::with_seed(behaviour.seed),
+            windows: Windows::new(behaviour.window, Instant::now()),
             behaviour,
             counters: Counters::default(),
             scripts: HashMap::new(),
-            windows: Windows::new(Instant::now()),
             concurrent: 0,
         }))
     }

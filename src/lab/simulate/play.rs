@@ -286,7 +286,7 @@ mod tests {
     use super::super::upstream::{Change, Outage, OutageKind, Setting};
     use super::*;
     use crate::config::layers::Sources;
-    use crate::lab::mock::WindowKind;
+    use crate::lab::window::WindowKind;
     use crate::limits::Quota;
 
     const SECOND: Duration = Duration::from_secs(1);

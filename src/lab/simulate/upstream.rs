@@ -19,8 +19,7 @@ use super::book::Book;
 use super::token;
 use crate::body::Body;
 use crate::error::{Kind, whole_seconds};
-use crate::lab::mock::WindowKind;
-use crate::lab::mock::window::{self, Window};
+use crate::lab::window::{QuotaCheck, QuotaWindow, WindowKind, admit_all};
 use crate::limits::Quota;
 use crate::region::Region;
 use crate::token::SkillId;
@@ -130,9 +129,9 @@ struct State {
     rng: Rng,
     /// How many of the changes are in force.
     changed: usize,
-    regions: [Window; 3],
+    regions: [QuotaWindow; 3],
     /// The quota of each skill and its windows in each region.
-    tenants: Vec<(Option<Quota>, [Window; 3])>,
+    tenants: Vec<(Option<Quota>, [QuotaWindow; 3])>,
 }
 
 /// What is in store for a call.
@@ -164,7 +163,7 @@ impl Model {
     ) -> Self {
         let mut alexa = alexa.clone();
         alexa.changes.sort_by_key(|change| change.at);
-        let windows = || Region::ALL.map(|_| Window::new(origin));
+        let windows = || Region::ALL.map(|_| QuotaWindow::new(alexa.window, origin));
         let state = State {
             skills: skills.to_vec(),
             rng: Rng::with_seed(seed),
@@ -303,11 +302,17 @@ impl State {
     fn admit(&mut self, region: Region, skill: u32, now: Duration) -> Result<(), Duration> {
         self.change(now);
         let (quota, windows) = &mut self.tenants[skill as usize];
-        let asked = [
-            (&mut self.regions[region.index()], self.alexa.region_quota),
-            (&mut windows[region.index()], *quota),
+        let checks = [
+            QuotaCheck {
+                window: &mut self.regions[region.index()],
+                quota: self.alexa.region_quota,
+            },
+            QuotaCheck {
+                window: &mut windows[region.index()],
+                quota: *quota,
+            },
         ];
-        window::admit(asked, self.alexa.window, Instant::now())
+        admit_all(checks, Instant::now())
     }
 
     /// Puts in force what changes until now.

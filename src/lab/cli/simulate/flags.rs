@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::lab::mock::WindowKind;
 use crate::lab::simulate::trace::{Load, OPERATIONS, Shape, SkillLoad};
 use crate::lab::simulate::upstream::{Alexa, Change, Outage, OutageKind, Setting};
+use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 use crate::region::Region;
 
