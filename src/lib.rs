@@ -70,7 +70,7 @@
 //! | what is learned from a 429 | `limits/adaptive.rs` |
 //! | a status or an error body | `error.rs` |
 //! | a metric, a field of the log line | `metrics.rs`, `record.rs` |
-//! | how long a connection is kept, and what it costs while idle | `server/connection.rs` |
+//! | how long a connection is kept, and what it costs while idle | `server/idle.rs`, `server/parking.rs` |
 //! | a configuration key | `config/default.toml`, `config/file.rs`, `config.rs`, together |
 //! | the order of the steps | `gateway.rs` and the list above, together |
 //!

@@ -1,13 +1,24 @@
 //! Listeners, connections, and how they end.
 //!
-//! [`Server::start`] binds everything or nothing; [`Server::stop`] stops
-//! accepting, lets requests in flight finish, and closes what is left after the
-//! drain time-out. Connections are bounded in number, in the time that the head of a
-//! request may take, and in idle time; an idle one costs little more than its socket.
+//! [`Server::start`] binds all addresses or none. [`Server::stop`] stops accepting,
+//! lets requests in flight finish, and closes the rest at the drain time-out.
+//! Connections are limited in number, in the time a request head may take, and in idle
+//! time. An idle connection costs little more than its socket: see `server/parking.rs`.
 
 mod activity;
 mod connection;
-mod wire;
+mod drive;
+mod handler;
+mod http1;
+mod http2;
+mod idle;
+mod listener;
+mod parking;
+mod sniff;
+mod stop;
+mod stream;
+mod timeouts;
+mod tracked;
 
 use std::fmt;
 use std::io;
@@ -16,15 +27,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use http_body_util::Full;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::admin::{Admin, OpenConnection, State};
+use crate::admin::{Admin, State};
 use crate::config::Config;
 use crate::gateway::{BuildError, Gateway};
-use connection::{Arriving, Handle, Terms};
+use handler::{Handler, IncomingRequest, ListenerShared};
+use listener::Listener;
+use stop::StopSwitch;
+use timeouts::Timeouts;
 
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
@@ -32,7 +47,7 @@ pub struct Server {
     state: Arc<State>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
-    stop: watch::Sender<bool>,
+    stop: StopSwitch,
     listeners: JoinSet<usize>,
     admin: JoinSet<usize>,
     sweeper: JoinHandle<()>,
@@ -64,20 +79,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// How one kind of connection is treated.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// Until the head of the first request is whole, and from the first byte of the head
-    /// of a later one.
-    request_head_timeout: Duration,
-    /// Between requests.
-    idle_timeout: Duration,
-    /// While the client takes nothing of an answer.
-    write_timeout: Duration,
-    /// From the stop to the end.
-    drain_timeout: Duration,
-}
-
 impl Server {
     /// Builds a gateway and opens its listeners.
     ///
@@ -85,71 +86,62 @@ impl Server {
     /// The gateway cannot be built or an address cannot be bound; then nothing
     /// is left open.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let bind = |address| bind(address).map_err(|error| StartError::Bind(address, error));
         let server = config.file.server.clone();
         let admin = config.file.admin;
-        let patience = Patience {
-            request_head_timeout: server.request_head_timeout,
-            idle_timeout: server.idle_timeout,
-            write_timeout: config.file.passthrough.body_idle_timeout,
-            drain_timeout: server.drain_timeout,
+        let timeouts = Timeouts {
+            request_head: server.request_head_timeout,
+            idle: server.idle_timeout,
+            write: config.file.passthrough.body_idle_timeout,
+            drain: server.drain_timeout,
         };
-        let mut bound = Vec::new();
+        let mut sockets = Vec::new();
         for listener in &server.listeners {
-            bound.push((bind(listener.address)?, listener.region));
+            sockets.push((bind(listener.address)?, listener.region));
         }
-        let admin_listener = match admin.enabled {
-            true => Some(bind(admin.address)?),
-            false => None,
+        let admin_socket = if admin.enabled {
+            Some(bind(admin.address)?)
+        } else {
+            None
         };
         let gateway = Gateway::new(config).map_err(StartError::Build)?;
         let state = Arc::new(State::new());
-        let (stop, _) = watch::channel(false);
+        let stop = StopSwitch::new();
 
-        let connections = Arc::new(Semaphore::new(
+        let slots = Arc::new(Semaphore::new(
             server.max_connections.get().min(Semaphore::MAX_PERMITS),
         ));
         let mut addresses = Vec::new();
         let mut listeners = JoinSet::new();
-        for (listener, region) in bound {
-            addresses.extend(listener.local_addr());
+        for (socket, region) in sockets {
+            addresses.extend(socket.local_addr());
             let gateway = Arc::clone(&gateway);
-            let handle = move |request: Arriving| {
+            let handler = move |request: IncomingRequest| {
                 let gateway = Arc::clone(&gateway);
                 async move { gateway.handle(request, region).await }
             };
-            let state = Some(Arc::clone(&state));
-            let slots = Arc::clone(&connections);
-            listeners.spawn(accept(
-                listener,
-                patience,
-                slots,
-                state,
-                handle,
-                stop.subscribe(),
-            ));
-        }
-        let mut admin_tasks = JoinSet::new();
-        let admin_address = admin_listener
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok());
-        if let Some(listener) = admin_listener {
-            let admin = Arc::new(Admin::new(Arc::clone(&gateway), Arc::clone(&state)));
-            let handle = move |request: Arriving| {
-                let admin = Arc::clone(&admin);
-                async move {
-                    admin
-                        .handle(&request)
-                        .map(http_body_util::Full::<Bytes>::new)
-                }
+            let listener = Listener {
+                socket,
+                shared: ListenerShared::new(timeouts, handler),
+                slots: Arc::clone(&slots),
+                state: Some(Arc::clone(&state)),
             };
-            let slots = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
-            // The admin listener answers until the last request is through.
-            let (open, closed) = watch::channel(false);
-            admin_tasks.spawn(async move {
-                let _open = open;
-                accept(listener, patience, slots, None, handle, closed).await
-            });
+            listeners.spawn(listener.run(stop.signal()));
+        }
+        let admin_address = admin_socket
+            .as_ref()
+            .and_then(|socket| socket.local_addr().ok());
+        let mut admin_tasks = JoinSet::new();
+        if let Some(socket) = admin_socket {
+            let admin = Admin::new(Arc::clone(&gateway), Arc::clone(&state));
+            let listener = Listener {
+                socket,
+                shared: ListenerShared::new(timeouts, admin_handler(admin)),
+                slots: Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)),
+                state: None,
+            };
+            // Operators are served until all other listeners have drained.
+            let never = StopSwitch::new();
+            admin_tasks.spawn(async move { listener.run(never.signal()).await });
         }
         let sweeper = tokio::spawn(sweep(Arc::clone(&gateway)));
         state.set_ready(true);
@@ -171,29 +163,29 @@ impl Server {
         &self.gateway
     }
 
-    /// What the admin listener tells beyond the gateway's own figures.
+    /// The state that the admin listener shows.
     #[must_use]
     pub fn state(&self) -> &Arc<State> {
         &self.state
     }
 
-    /// Where it listens, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where the admin listener listens, if there is one.
+    /// The address of the admin listener, if it is enabled.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// Stops accepting, waits for requests in flight, and closes the rest after
-    /// the drain time-out. Answers how many connections had to be closed.
+    /// Stops accepting, waits for requests in flight, and closes the rest at the drain
+    /// time-out. Returns how many connections had to be closed.
     pub async fn stop(mut self) -> usize {
         self.state.set_ready(false);
-        self.stop.send_replace(true);
+        self.stop.stop();
         let mut closed = 0;
         while let Some(ended) = self.listeners.join_next().await {
             closed += ended.unwrap_or_default();
@@ -217,22 +209,20 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Listens at an address. As many connections may wait to be accepted as the operating
-/// system allows, for beyond that it drops what comes, and a client tries again only
-/// after a second.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // Connections of the one before may still be closing.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(i32::MAX as u32)
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listener::bind(address).map_err(|error| StartError::Bind(address, error))
 }
 
-/// Scrapes and probes are few.
-const ADMIN_CONNECTIONS: usize = 64;
+fn admin_handler(admin: Admin) -> impl Handler {
+    let admin = Arc::new(admin);
+    move |request: IncomingRequest| {
+        let admin = Arc::clone(&admin);
+        async move { admin.handle(&request).map(Full::<Bytes>::new) }
+    }
+}
+
+/// Enough for scrapers and probes.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// Personal data that has expired leaves memory within about this time, or within some of
 /// these where tens of thousands of answers are stored.
@@ -243,74 +233,4 @@ async fn sweep(gateway: Arc<Gateway>) {
         sleep(SWEEP_EVERY).await;
         gateway.cache().sweep().await;
     }
-}
-
-/// Accepts connections until told to stop, then drains them. Answers how many had
-/// to be closed with requests in flight.
-async fn accept<H>(
-    listener: TcpListener,
-    patience: Patience,
-    slots: Arc<Semaphore>,
-    state: Option<Arc<State>>,
-    handle: H,
-    mut stop: watch::Receiver<bool>,
-) -> usize
-where
-    H: Handle,
-{
-    let terms = Arc::new(Terms::new(patience, handle));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = next(&listener, &slots) => accepted,
-            _ = stop.wait_for(|&stop| stop) => break,
-            Some(_) = connections.join_next() => continue,
-        };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, most likely: others must close first.
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        // Without it, a kernel that has no such option leaves answers waiting.
-        stream.set_nodelay(true).ok();
-        let slot = Slot {
-            _permit: permit,
-            _open: state.as_ref().map(|state| state.connection()),
-        };
-        connections.spawn(connection::serve(
-            stream,
-            Arc::clone(&terms),
-            stop.clone(),
-            slot,
-        ));
-    }
-    drop(listener);
-    let drained = async { while connections.join_next().await.is_some() {} };
-    let drained = timeout(patience.drain_timeout, drained).await.is_ok();
-    let left = if drained { 0 } else { connections.len() };
-    connections.shutdown().await;
-    left
-}
-
-/// What a connection takes of the room that there is for connections.
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    _open: Option<OpenConnection>,
-}
-
-/// The next connection, once there is room for it.
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
 }

@@ -2,13 +2,21 @@
 
 mod pair;
 
+use std::time::Duration;
+
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use tokio::io::duplex;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::*;
-use pair::{PATIENCE, Pair, SECOND};
+use crate::server::handler::IncomingRequest;
+use crate::server::parking::{MAX_EMPTY_BYTES, PARK_AFTER};
+use crate::server::sniff::PREFACE;
+use crate::server::stop::StopSwitch;
+use pair::{Pair, SECOND, TIMEOUTS};
 
 #[tokio::test(start_paused = true)]
 async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
@@ -19,7 +27,7 @@ async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
     // Before it is parked.
     sleep(PARK_AFTER / 2).await;
     pair.send("\r\n").await;
-    sleep(2 * PATIENCE.request_head_timeout).await;
+    sleep(2 * TIMEOUTS.request_head).await;
     assert!(pair.is_parked());
     pair.send("GET /next HTTP/1.1\r\n\r\n").await;
     assert!(pair.answer().await.ends_with("/next "));
@@ -70,7 +78,7 @@ async fn half_an_empty_line_does_not_keep_a_connection() {
     pair.send("\r").await;
     let (text, after) = pair.end().await;
     assert_eq!(text, "");
-    assert!(after <= PATIENCE.idle_timeout, "{after:?}");
+    assert!(after <= TIMEOUTS.idle, "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,7 +376,7 @@ async fn a_client_that_reads_slowly_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_closes_what_is_parked_and_finishes_what_is_not() {
     for mut pair in [Pair::new(), Pair::parked().await] {
-        pair.stop.send_replace(true);
+        pair.stop.stop();
         let (said, took) = pair.end().await;
         assert_eq!((said.as_str(), took.as_secs()), ("", 0));
         pair.served.await.unwrap();
@@ -376,7 +384,7 @@ async fn a_stop_closes_what_is_parked_and_finishes_what_is_not() {
     let mut pair = Pair::parked().await;
     pair.send("GET /slow HTTP/1.1\r\n\r\n").await;
     pair.rest().await;
-    pair.stop.send_replace(true);
+    pair.stop.stop();
     pair.rest().await;
     pair.house.open.notify_one();
     let (said, took) = pair.end().await;
@@ -403,16 +411,16 @@ async fn no_request_is_lost_at_the_moment_of_parking() {
 /// What a parked connection takes, but for its socket.
 #[tokio::test]
 async fn a_parked_connection_is_small() {
-    let (stop, stopped) = watch::channel(false);
-    let handle = |request: Arriving| async {
+    let stop = StopSwitch::new();
+    let handle = |request: IncomingRequest| async {
         Response::new(Full::<Bytes>::default()).map(|body| {
             drop(request);
             body
         })
     };
-    let terms = Arc::new(Terms::new(PATIENCE, handle));
+    let shared = Arc::new(ListenerShared::new(TIMEOUTS, handle));
     let (_, stream) = duplex(1);
-    let task = size_of_val(&serve(stream, terms, stopped, ()));
+    let task = size_of_val(&serve(stream, shared, stop.signal(), ()));
     drop(stop);
     assert!(task <= 640, "{task} bytes");
 }

@@ -1,16 +1,29 @@
 //! A connection and its client: the two ends of a pipe, and what answers.
 
-use std::sync::Mutex;
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Context;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
 use http_body_util::{BodyExt as _, Full};
-use tokio::io::{DuplexStream, ReadBuf, duplex};
+use hyper::body::Incoming;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::super::*;
+use super::super::serve;
+use crate::server::handler::{IncomingRequest, ListenerShared};
+use crate::server::sniff::PREFACE;
+use crate::server::stop::StopSwitch;
+use crate::server::timeouts::Timeouts;
+use crate::server::tracked::TrackedBody;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -58,11 +71,11 @@ pub(super) struct House {
     /// Lets a request for /slow be answered.
     pub(super) open: Notify,
     /// Requests for /leave, which are answered while their bodies are still there.
-    pub(super) left: Mutex<Vec<Tracked<Incoming>>>,
+    pub(super) left: Mutex<Vec<TrackedBody<Incoming>>>,
 }
 
 impl House {
-    pub(super) async fn answer(self: Arc<Self>, request: Arriving) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(self: Arc<Self>, request: IncomingRequest) -> Response<Full<Bytes>> {
         let target = request.uri().path().to_owned();
         self.asked.lock().unwrap().push(target.clone());
         let body = request.into_body();
@@ -90,15 +103,15 @@ pub(super) struct Pair {
     pub(super) client: DuplexStream,
     pub(super) house: Arc<House>,
     pub(super) room: Arc<AtomicUsize>,
-    pub(super) stop: watch::Sender<bool>,
+    pub(super) stop: StopSwitch,
     pub(super) served: JoinHandle<()>,
 }
 
-pub(super) const PATIENCE: Patience = Patience {
-    request_head_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(75),
-    write_timeout: Duration::from_secs(30),
-    drain_timeout: Duration::from_secs(10),
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    request_head: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+    write: Duration::from_secs(30),
+    drain: Duration::from_secs(10),
 };
 
 impl Pair {
@@ -106,17 +119,17 @@ impl Pair {
         let house = Arc::new(House::default());
         let (client, stream) = duplex(64 * 1024);
         let room = Arc::default();
-        let (stop, stopped) = watch::channel(false);
+        let stop = StopSwitch::new();
         let handle = {
             let house = Arc::clone(&house);
             move |request| Arc::clone(&house).answer(request)
         };
-        let terms = Arc::new(Terms::new(PATIENCE, handle));
+        let shared = Arc::new(ListenerShared::new(TIMEOUTS, handle));
         let stream = Spied {
             stream,
             room: Arc::clone(&room),
         };
-        let served = tokio::spawn(serve(stream, terms, stopped, ()));
+        let served = tokio::spawn(serve(stream, shared, stop.signal(), ()));
         Self {
             client,
             house,
