@@ -1,161 +1,128 @@
-//! Every way to say no, and the only place that turns one into a status.
+//! Every error that a client can see, and the only place that gives it a status.
 //!
-//! A body is JSON in the shape that the Alexa SDKs understand, so that a skill
-//! sees a `ServiceError` with a status rather than a parser's complaint. What
-//! really happened is said in `Proxy-Status` (RFC 9209), which also tells our
-//! refusals from Alexa's: an answer without it is Alexa's own.
+//! The body is JSON in the shape that the Alexa SDKs parse, so that a skill gets a
+//! `ServiceError` with a status. `Proxy-Status` (RFC 9209) says what happened and
+//! tells the gateway's own errors from Alexa's: a response without it is Alexa's.
 //!
-//! | kind | status | `Proxy-Status` error | counted as |
+//! | kind | status | `Proxy-Status` error | metric label |
 //! |---|---|---|---|
 //! | the request is not acceptable | 400, 408, 413, 421, 501 | `http_request_error` | `bad_request`, … |
-//! | it was not sent: quota, queue, waiters | 429, 503 | `proxy_internal_response` | `quota`, … |
-//! | it was not sent: the region fails | 503 | `destination_unavailable` | `breaker_open` |
-//! | Alexa could not be reached | 502, 504 | `connection_refused`, … | `connect`, … |
-//! | Alexa's answer was lost, late, or too large | 502, 504 | `http_response_…` | `answer_lost`, … |
+//! | not sent: quota, queue, waiters | 429, 503 | `proxy_internal_response` | `quota`, … |
+//! | not sent: the region fails | 503 | `destination_unavailable` | `breaker_open` |
+//! | no connection to Alexa | 502, 504 | `connection_refused`, `dns_error`, … | `connect`, … |
+//! | Alexa's response is lost, late or too large | 502, 504 | `http_response_…` | `answer_lost`, … |
+//!
+//! A message says what was being done. It never holds a token, personal data, or
+//! text from an upstream body or error: the cause stays in [`Error::source`], for logs.
+
+mod proxy_status;
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use strum::VariantArray;
+
+pub use proxy_status::ErrorType;
 
 /// `Proxy-Status` (RFC 9209).
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What went wrong. The label is the same in logs, metrics and the status page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, strum::EnumCount, strum::IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
-    /// The request breaks a rule of HTTP or of the gateway.
+    /// The request violates a rule of HTTP or of the gateway.
     BadRequest,
-    /// The request has a body where none belongs, and it is too large to drop.
+    /// The request has a body that it should not have, too large to discard.
     BodyTooLarge,
-    /// The request's body did not come in time.
+    /// The request body did not arrive in time.
     RequestTimeout,
-    /// The request asks for something that a gateway need not do.
+    /// The request asks for an optional feature of HTTP that the gateway lacks.
     NotImplemented,
-    /// The request names a host outside the region table.
+    /// The request names a host that is no Alexa region.
     Misdirected,
-    /// `only-if-cached`, and nothing usable is stored.
+    /// `only-if-cached`, and no usable response is stored.
     NotCached,
-    /// Waiting for the quota would take longer than the deadline.
+    /// The wait for the quota would exceed the deadline.
     Quota,
     /// The queue for the quota is full.
     QueueFull,
     /// Too many requests wait for calls in flight.
     TooManyWaiters,
-    /// The region fails, and calls to it are held back.
+    /// The breaker of the region is open.
     BreakerOpen,
-    /// The upstream's name could not be resolved.
+    /// The upstream host name could not be resolved.
     Dns,
-    /// No connection to the upstream.
+    /// No connection to upstream.
     Connect,
-    /// No connection to the upstream in time.
+    /// No connection to upstream in time.
     ConnectTimeout,
-    /// The upstream's certificate or TLS was not acceptable.
+    /// The TLS handshake with upstream failed.
     Tls,
-    /// The connection broke before the whole answer was there.
+    /// The connection broke before the response was complete.
     AnswerLost,
-    /// The answer is none that HTTP allows here.
+    /// The response is not allowed here.
     BadAnswer,
-    /// The answer is larger than the gateway keeps whole.
+    /// The response is larger than the gateway buffers.
     AnswerTooLarge,
-    /// No whole answer in time.
+    /// The response was not complete in time.
     AnswerTimeout,
-    /// The request's deadline has passed.
+    /// The deadline of the request has passed.
     Deadline,
-    /// Every caller had left before the call was sent.
+    /// All callers left before the call was sent.
     Abandoned,
-    /// A defect of the gateway.
+    /// A bug in the gateway.
     Internal,
 }
 
 impl Kind {
     /// Every kind, for metrics that exist from the start.
-    pub const ALL: [Self; 21] = [
-        Self::BadRequest,
-        Self::BodyTooLarge,
-        Self::RequestTimeout,
-        Self::NotImplemented,
-        Self::Misdirected,
-        Self::NotCached,
-        Self::Quota,
-        Self::QueueFull,
-        Self::TooManyWaiters,
-        Self::BreakerOpen,
-        Self::Dns,
-        Self::Connect,
-        Self::ConnectTimeout,
-        Self::Tls,
-        Self::AnswerLost,
-        Self::BadAnswer,
-        Self::AnswerTooLarge,
-        Self::AnswerTimeout,
-        Self::Deadline,
-        Self::Abandoned,
-        Self::Internal,
-    ];
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// Label, status and RFC 9209 §2.3 error type of each kind: the one table.
-    fn row(self) -> (&'static str, StatusCode, &'static str) {
+    /// Status and default error type of each kind: the one table.
+    fn row(self) -> (StatusCode, ErrorType) {
+        use ErrorType as E;
         use StatusCode as S;
         match self {
-            Self::BadRequest => ("bad_request", S::BAD_REQUEST, "http_request_error"),
-            Self::BodyTooLarge => ("body_too_large", S::PAYLOAD_TOO_LARGE, "http_request_error"),
-            Self::RequestTimeout => ("request_timeout", S::REQUEST_TIMEOUT, "http_request_error"),
-            Self::NotImplemented => ("not_implemented", S::NOT_IMPLEMENTED, "http_request_error"),
-            Self::Misdirected => ("misdirected", S::MISDIRECTED_REQUEST, "http_request_error"),
-            Self::NotCached => ("not_cached", S::GATEWAY_TIMEOUT, "proxy_internal_response"),
-            Self::Quota => ("quota", S::TOO_MANY_REQUESTS, "proxy_internal_response"),
-            Self::QueueFull => (
-                "queue_full",
-                S::TOO_MANY_REQUESTS,
-                "proxy_internal_response",
-            ),
-            Self::TooManyWaiters => (
-                "too_many_waiters",
-                S::SERVICE_UNAVAILABLE,
-                "proxy_internal_response",
-            ),
-            Self::BreakerOpen => (
-                "breaker_open",
-                S::SERVICE_UNAVAILABLE,
-                "destination_unavailable",
-            ),
-            Self::Dns => ("dns", S::BAD_GATEWAY, "dns_error"),
-            Self::Connect => ("connect", S::BAD_GATEWAY, "connection_refused"),
-            Self::ConnectTimeout => ("connect_timeout", S::GATEWAY_TIMEOUT, "connection_timeout"),
-            Self::Tls => ("tls", S::BAD_GATEWAY, "tls_protocol_error"),
-            Self::AnswerLost => ("answer_lost", S::BAD_GATEWAY, "http_response_incomplete"),
-            Self::BadAnswer => ("bad_answer", S::BAD_GATEWAY, "http_protocol_error"),
-            Self::AnswerTooLarge => (
-                "answer_too_large",
-                S::BAD_GATEWAY,
-                "http_response_body_size",
-            ),
-            Self::AnswerTimeout => (
-                "answer_timeout",
-                S::GATEWAY_TIMEOUT,
-                "http_response_timeout",
-            ),
-            Self::Deadline => ("deadline", S::GATEWAY_TIMEOUT, "http_response_timeout"),
-            Self::Abandoned => (
-                "abandoned",
-                S::SERVICE_UNAVAILABLE,
-                "proxy_internal_response",
-            ),
-            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "proxy_internal_error"),
+            Self::BadRequest => (S::BAD_REQUEST, E::HttpRequestError),
+            Self::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, E::HttpRequestError),
+            Self::RequestTimeout => (S::REQUEST_TIMEOUT, E::HttpRequestError),
+            Self::NotImplemented => (S::NOT_IMPLEMENTED, E::HttpRequestError),
+            Self::Misdirected => (S::MISDIRECTED_REQUEST, E::HttpRequestError),
+            Self::NotCached => (S::GATEWAY_TIMEOUT, E::ProxyInternalResponse),
+            Self::Quota => (S::TOO_MANY_REQUESTS, E::ProxyInternalResponse),
+            Self::QueueFull => (S::TOO_MANY_REQUESTS, E::ProxyInternalResponse),
+            Self::TooManyWaiters => (S::SERVICE_UNAVAILABLE, E::ProxyInternalResponse),
+            Self::BreakerOpen => (S::SERVICE_UNAVAILABLE, E::DestinationUnavailable),
+            Self::Dns => (S::BAD_GATEWAY, E::DnsError),
+            Self::Connect => (S::BAD_GATEWAY, E::ConnectionRefused),
+            Self::ConnectTimeout => (S::GATEWAY_TIMEOUT, E::ConnectionTimeout),
+            Self::Tls => (S::BAD_GATEWAY, E::TlsProtocolError),
+            Self::AnswerLost => (S::BAD_GATEWAY, E::HttpResponseIncomplete),
+            Self::BadAnswer => (S::BAD_GATEWAY, E::HttpProtocolError),
+            Self::AnswerTooLarge => (S::BAD_GATEWAY, E::HttpResponseBodySize),
+            Self::AnswerTimeout => (S::GATEWAY_TIMEOUT, E::HttpResponseTimeout),
+            Self::Deadline => (S::GATEWAY_TIMEOUT, E::HttpResponseTimeout),
+            Self::Abandoned => (S::SERVICE_UNAVAILABLE, E::ProxyInternalResponse),
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, E::ProxyInternalError),
         }
     }
 
-    /// The word for logs and metrics.
+    /// The label in logs and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
-        self.row().0
+        self.into()
     }
 
-    /// Whether the request was refused without a call being tried.
+    /// Whether the request was refused before any attempt.
     #[must_use]
     pub fn is_refusal(self) -> bool {
         matches!(
@@ -171,75 +138,81 @@ impl Kind {
     /// The status that a client sees.
     #[must_use]
     pub fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    /// The error type in `Proxy-Status`, unless the failure names a more precise one.
+    #[must_use]
+    pub fn error_type(self) -> ErrorType {
         self.row().1
     }
 }
 
-/// One failure: its kind, what was being done in plain words, and when to try
-/// again. Holds nothing of a token, a person or an upstream body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The error that caused another. Shared, because every waiter of a flight gets it.
+pub type Cause = Arc<dyn StdError + Send + Sync>;
+
+/// One error: its kind, what was being done, and when to try again.
+#[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
+    error_type: ErrorType,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    cause: Option<Cause>,
 }
 
 impl Error {
-    /// A failure of the given kind. `message` is a lowercase fragment that says
-    /// what was being done, and goes to the client as it is.
+    /// An error of the given kind. `message` is a lowercase fragment that says what
+    /// was being done; clients see it.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
+            error_type: kind.error_type(),
             message: message.into(),
             retry_after: None,
+            cause: None,
         }
     }
 
-    /// The same failure, with a time to try again after.
+    /// Adds the time after which a client may try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// What kind of failure it is.
+    /// Adds the cause, and the error type that it implies.
+    #[must_use]
+    pub fn caused_by(mut self, error_type: ErrorType, cause: Option<Cause>) -> Self {
+        self.error_type = error_type;
+        self.cause = cause;
+        self
+    }
+
+    /// What kind of error it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The answer that tells a client.
+    /// The response that tells the client.
     #[must_use]
     pub fn to_response(&self) -> Response<Bytes> {
-        let (_, status, error_type) = self.kind.row();
         let body = serde_json::json!({ "code": "UNKNOWN_ERROR", "message": self.to_string() });
         let body = Bytes::from(body.to_string());
         let mut response = Response::new(body);
-        *response.status_mut() = status;
+        *response.status_mut() = self.kind.status();
         let length = response.body().len();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, length.into());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(PROXY_STATUS, self.proxy_status(error_type));
+        headers.insert(PROXY_STATUS, self.error_type.header(&self.message));
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, whole_seconds(wait).into());
         }
         response
-    }
-
-    fn proxy_status(&self, error_type: &str) -> HeaderValue {
-        // A structured string (RFC 8941 §3.3.3) holds printable ASCII.
-        let details: String = self
-            .message
-            .chars()
-            .filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\'))
-            .collect();
-        HeaderValue::try_from(format!(
-            "alexa-gateway; error={error_type}; details=\"{details}\""
-        ))
-        .unwrap_or_else(|_| HeaderValue::from_static("alexa-gateway"))
     }
 }
 
@@ -249,9 +222,14 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+// By hand: thiserror would give the `Arc` as the source, which hides the cause's type.
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
 
-/// `Retry-After` counts whole seconds (RFC 9110 §10.2.3): up, and at least one.
+/// `Retry-After` counts whole seconds (RFC 9110 §10.2.3): rounded up, at least one.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     let up = u64::from(wait.subsec_nanos() > 0);
     wait.as_secs().saturating_add(up).max(1)
@@ -262,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_json_that_an_sdk_can_read() {
+    fn an_error_is_json_that_an_sdk_can_parse() {
         let error = Error::new(Kind::Quota, "quota of the skill: next free in 1.2s")
             .retry_after(Duration::from_millis(1200));
         let response = error.to_response();
@@ -282,12 +260,16 @@ mod tests {
     }
 
     #[test]
-    fn proxy_status_is_a_structured_field_whatever_the_message() {
-        let error = Error::new(Kind::BadRequest, "a \"quote\" \\ and é\n");
-        assert_eq!(
-            error.to_response().headers()[PROXY_STATUS],
-            "alexa-gateway; error=http_request_error; details=\"a quote  and \""
-        );
+    fn proxy_status_names_the_kind_unless_the_cause_is_more_precise() {
+        let error = Error::new(Kind::AnswerLost, "upstream eu");
+        let of = |error: &Error| error.to_response().headers()[PROXY_STATUS].clone();
+        let start = "alexa-gateway; error=";
+        let end = "; details=\"upstream eu\"";
+        assert_eq!(of(&error), format!("{start}http_response_incomplete{end}"));
+        let cause: Cause = Arc::new(fmt::Error);
+        let error = error.caused_by(ErrorType::ConnectionTerminated, Some(cause));
+        assert_eq!(of(&error), format!("{start}connection_terminated{end}"));
+        assert!(error.source().unwrap().is::<fmt::Error>());
     }
 
     #[test]
