@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use entry::Entry;
 use key::CacheKey;
-use policy::{RequestDirectives, Use};
+use policy::{Decision, Judged, RequestDirectives};
 use response::HeaderTemplates;
 use table::Table;
 
@@ -38,14 +38,8 @@ pub struct Cache {
     heads: HeaderTemplates,
 }
 
-/// What a lookup found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The stored answer.
-    pub entry: Arc<Entry>,
-    /// What it is good for, for the request that asked.
-    pub good_for: Use,
-}
+/// What the cache decides for one request.
+pub type Lookup = Decision<Arc<Entry>>;
 
 impl Cache {
     /// An empty cache of the given capacity.
@@ -63,22 +57,36 @@ impl Cache {
         &self.heads
     }
 
-    /// Looks `key` up; answers what is stored unless it is of no more use. `now` is the
-    /// time, or a moment ago.
+    /// Decides what a request for `key` gets. `now` may be a moment ago.
     #[must_use]
-    pub fn lookup(
-        &self,
-        key: &CacheKey,
-        request: &RequestDirectives,
-        now: Instant,
-    ) -> Option<Found> {
+    pub fn lookup(&self, key: &CacheKey, request: &RequestDirectives, now: Instant) -> Lookup {
+        let stored = self.valid(key).map(|entry| Judged {
+            reuse: policy::judge(&entry.lifetime(), entry.resident(now), request),
+            entry,
+        });
+        policy::decide(stored, request)
+    }
+
+    /// The response that is stored for `key`, if it is fresh.
+    #[must_use]
+    pub fn fresh(&self, key: &CacheKey, now: Instant) -> Option<Arc<Entry>> {
+        match self.lookup(key, &RequestDirectives::default(), now) {
+            Lookup::Hit {
+                entry,
+                revalidate: false,
+            } => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// What is stored for `key`, if its token is still valid.
+    fn valid(&self, key: &CacheKey) -> Option<Arc<Entry>> {
         let entry = self.entries.get(key)?;
         if entry.has_expired(unix_seconds()) {
             self.entries.remove(key, &entry);
             return None;
         }
-        let good_for = policy::judge(&entry.lifetime(), entry.resident(now), request);
-        (good_for != Use::Expired).then_some(Found { entry, good_for })
+        Some(entry)
     }
 
     /// Stores an answer in the place of an earlier one.
@@ -187,16 +195,23 @@ mod tests {
         let digest_key = DigestKey::random().unwrap();
         let key = key(&digest_key, 1);
         cache.store(key, entry(10, None));
-        let uses = async |after: Duration| {
-            tokio::time::advance(after).await;
-            cache
-                .lookup(&key, &RequestDirectives::default(), Instant::now())
-                .map(|found| found.good_for)
+        let after = async |span: Duration| {
+            tokio::time::advance(span).await;
+            match cache.lookup(&key, &RequestDirectives::default(), Instant::now()) {
+                Lookup::Hit { .. } => "hit",
+                Lookup::Fetch {
+                    forward, fallback, ..
+                } => match fallback {
+                    Some(_) => "fallback",
+                    None => forward.label(),
+                },
+                Lookup::OnlyIfCached => "only if cached",
+            }
         };
-        assert_eq!(uses(Duration::ZERO).await, Some(Use::Fresh));
-        assert_eq!(uses(9 * SECOND).await, Some(Use::Fresh));
-        assert_eq!(uses(SECOND).await, Some(Use::IfError));
-        assert_eq!(uses(20 * SECOND).await, None);
+        assert_eq!(after(Duration::ZERO).await, "hit");
+        assert_eq!(after(9 * SECOND).await, "hit");
+        assert_eq!(after(SECOND).await, "fallback");
+        assert_eq!(after(20 * SECOND).await, "miss");
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,12 +229,7 @@ mod tests {
         tokio::time::advance(SECOND).await;
         cache.sweep().await;
         assert_eq!(cache.len(), 1);
-        let any = RequestDirectives::default();
-        assert!(
-            cache
-                .lookup(&key(&digest_key, 2), &any, Instant::now())
-                .is_some()
-        );
+        assert!(cache.fresh(&key(&digest_key, 2), Instant::now()).is_some());
     }
 
     #[test]
@@ -231,17 +241,9 @@ mod tests {
         let digest_key = DigestKey::random().unwrap();
         cache.store(key(&digest_key, 1), entry(10, Some(unix_seconds() - 1)));
         cache.store(key(&digest_key, 2), entry(10, Some(unix_seconds() + 300)));
-        let any = RequestDirectives::default();
-        assert!(
-            cache
-                .lookup(&key(&digest_key, 1), &any, Instant::now())
-                .is_none()
-        );
-        assert!(
-            cache
-                .lookup(&key(&digest_key, 2), &any, Instant::now())
-                .is_some()
-        );
+        let is_fresh = |n| cache.fresh(&key(&digest_key, n), Instant::now()).is_some();
+        assert!(!is_fresh(1));
+        assert!(is_fresh(2));
     }
 
     #[test]

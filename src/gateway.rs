@@ -23,10 +23,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
 use crate::cache::key::CacheKey;
-use crate::cache::policy::{RequestDirectives, Use};
+use crate::cache::policy::{FetchMode, RequestDirectives};
 use crate::cache::response::{ResponseStamp, StoredResponse};
 use crate::cache::status::{CacheStatus, Forward};
-use crate::cache::{Cache, Found};
+use crate::cache::{Cache, Lookup};
 use crate::coalesce::{Flights, Waiter};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -40,7 +40,7 @@ use crate::route::{Evidence, Route, RouteError, Rule};
 use crate::token::{BearerToken, ClaimsCache, DigestKey, SkillId, TokenDigest, UnverifiedClaims};
 use crate::upstream::client::{Client, TlsError};
 use crate::upstream::{self, Call, Upstream};
-use flight::{Flight, FlightKey, Landed, Terms};
+use flight::{Flight, FlightKey, Landed};
 
 /// Everything that requests share. Lives behind an `Arc`, for flights outlive
 /// the requests that start them.
@@ -329,43 +329,31 @@ impl Gateway {
                 "a cached template without credentials",
             ));
         };
-        let found = self.cache.lookup(&key, &directives, now);
-        let (forward, terms) = match &found {
-            Some(Found {
-                entry,
-                good_for: good_for @ (Use::Fresh | Use::WhileRevalidate),
-            }) => {
-                if *good_for == Use::WhileRevalidate {
+        let (forward, mode, fallback) = match self.cache.lookup(&key, &directives, now) {
+            Lookup::Hit { entry, revalidate } => {
+                if revalidate {
                     self.revalidate(config, &ask, rule, key);
                 }
-                return Ok(Reply::Stored(Arc::clone(entry), now));
+                return Ok(Reply::Stored(entry, now));
             }
-            Some(Found {
-                good_for: Use::RefusedByRequest,
-                ..
-            }) => (Forward::Request, Terms::Anew),
-            Some(_) => (Forward::Stale, Terms::Cached),
-            None if directives.no_cache => (Forward::Miss, Terms::Anew),
-            None => (Forward::Miss, Terms::Cached),
-        };
-        if directives.only_if_cached {
-            record.cache = Some(CacheStatus::NotCached);
-            return Err(Error::new(
-                Kind::NotCached,
-                "only-if-cached, and nothing usable is stored",
-            ));
-        }
-        let terms = if directives.no_store {
-            Terms::Unstored
-        } else {
-            terms
+            Lookup::Fetch {
+                forward,
+                mode,
+                fallback,
+            } => (forward, mode, fallback),
+            Lookup::OnlyIfCached => {
+                record.cache = Some(CacheStatus::NotCached);
+                return Err(Error::new(
+                    Kind::NotCached,
+                    "only-if-cached, and nothing usable is stored",
+                ));
+            }
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = Box::pin(self.fly(config, &ask, rule, (key, terms), record)).await;
-        let fallback = found.filter(|found| found.good_for == Use::IfError);
+        let landed = Box::pin(self.fly(config, &ask, rule, (key, mode), record)).await;
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
-                Ok(Reply::Stored(fallback.entry, Instant::now()))
+                Ok(Reply::Stored(fallback, Instant::now()))
             }
             (Ok(Landed::InCache(entry)), _) => Ok(Reply::Stored(entry, Instant::now())),
             (Ok(Landed::Called { outcome, .. }), _) => {
@@ -438,8 +426,8 @@ impl Gateway {
         key: CacheKey,
     ) {
         let deadline = Instant::now() + config.file.deadline.default;
-        // Its terms are `Anew`: what is stored is what it is to replace.
-        let Ok(mut waiter) = self.join(config, ask, rule, (key, Terms::Anew), deadline) else {
+        // It must not find what it is to replace.
+        let Ok(mut waiter) = self.join(config, ask, rule, (key, FetchMode::Anew), deadline) else {
             return;
         };
         if !waiter.collapsed() {

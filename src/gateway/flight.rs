@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use crate::cache::entry::Entry;
 use crate::cache::key::{CacheKey, KEY_HEADERS};
-use crate::cache::policy::{self, RequestDirectives, Use};
+use crate::cache::policy::{self, FetchMode};
 use crate::cache::response::StoredResponse;
-use crate::cache::{Cache, Found, unix_seconds};
+use crate::cache::{Cache, unix_seconds};
 use crate::coalesce::Interest;
 use crate::config::Config;
 use crate::error::Error;
@@ -24,18 +24,7 @@ use crate::route::Rule;
 use crate::upstream::{BufferedResponse, Call, CallStats, Upstream};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
-pub(super) type FlightKey = (CacheKey, Terms);
-
-/// What the request that starts a flight allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Terms {
-    /// Look in the cache again, store the answer.
-    Cached,
-    /// The request refused what was stored: call, then store.
-    Anew,
-    /// `no-store`: call, and keep nothing.
-    Unstored,
-}
+pub(super) type FlightKey = (CacheKey, FetchMode);
 
 /// The outcome of a flight.
 #[derive(Clone, Debug)]
@@ -61,9 +50,7 @@ pub(super) fn is_failure(landed: &Result<Landed, Error>) -> bool {
         Ok(Landed::Called {
             outcome: Ok(answer),
             ..
-        }) => {
-            matches!(answer.status().as_u16(), 500 | 502 | 503 | 504)
-        }
+        }) => policy::permits_stale(answer.status()),
         Ok(Landed::InCache(_)) => false,
     }
 }
@@ -88,15 +75,10 @@ impl Flight {
         config: &Config,
         interest: Interest<FlightKey, Landed>,
     ) -> Landed {
-        let (key, terms) = self.key;
-        if terms == Terms::Cached {
+        let (key, mode) = self.key;
+        if mode == FetchMode::Cached {
             // The last flight may have landed after our request had looked.
-            let found = cache.lookup(&key, &RequestDirectives::default(), Instant::now());
-            if let Some(Found {
-                entry,
-                good_for: Use::Fresh,
-            }) = found
-            {
+            if let Some(entry) = cache.fresh(&key, Instant::now()) {
                 return Landed::InCache(entry);
             }
         }
@@ -123,13 +105,13 @@ impl Flight {
 
     /// Stores an answer if it may be, and tells for how long it is fresh.
     fn keep(&self, whole: BufferedResponse, cache: &Cache) -> (StoredResponse, Option<Duration>) {
-        let (key, terms) = self.key;
+        let (key, mode) = self.key;
         let expires_at = self.expires_at;
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
         let (parts, body) = whole.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
         let answer = StoredResponse::new(parts.status, parts.headers, &body, cache.heads());
-        let lifetime = lifetime.ok().filter(|_| terms != Terms::Unstored);
+        let lifetime = lifetime.ok().filter(|_| mode != FetchMode::Unstored);
         if let Some(lifetime) = lifetime {
             let entry = Entry::new(answer.clone(), lifetime, expires_at);
             cache.store(key, Arc::new(entry));
