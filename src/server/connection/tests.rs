@@ -1,4 +1,4 @@
-//! Connections on paused time, through pipes that show how the gateway reads them.
+//! Connections on paused time, over in-memory pipes.
 
 mod pair;
 
@@ -19,22 +19,22 @@ use crate::server::stop::StopSwitch;
 use pair::{Pair, SECOND, TIMEOUTS};
 
 #[tokio::test(start_paused = true)]
-async fn a_late_empty_line_is_no_head_and_the_connection_is_parked() {
+async fn a_late_empty_line_does_not_keep_a_connection_from_parking() {
     let mut pair = Pair::new();
     pair.send("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na")
         .await;
-    assert!(pair.answer().await.ends_with("/ a"));
+    assert!(pair.response().await.ends_with("/ a"));
     // Before it is parked.
     sleep(PARK_AFTER / 2).await;
     pair.send("\r\n").await;
     sleep(2 * TIMEOUTS.request_head).await;
     assert!(pair.is_parked());
     pair.send("GET /next HTTP/1.1\r\n\r\n").await;
-    assert!(pair.answer().await.ends_with("/next "));
+    assert!(pair.response().await.ends_with("/next "));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_sends_empty_lines_alone_is_closed() {
+async fn a_connection_that_sends_only_empty_lines_is_closed() {
     for parked in [false, true] {
         let mut pair = if parked {
             Pair::parked().await
@@ -51,7 +51,7 @@ async fn a_connection_that_sends_empty_lines_alone_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_carriage_return_alone_is_no_line_wherever_it_comes() {
+async fn a_carriage_return_without_a_line_feed_is_not_an_empty_line() {
     for state in ["new", "kept", "parked"] {
         let mut pair = match state {
             "parked" => Pair::parked().await,
@@ -59,13 +59,13 @@ async fn a_carriage_return_alone_is_no_line_wherever_it_comes() {
         };
         if state == "kept" {
             pair.send("GET /first HTTP/1.1\r\n\r\n").await;
-            assert!(pair.answer().await.ends_with("/first "));
+            assert!(pair.response().await.ends_with("/first "));
         }
         pair.send("\r").await;
-        // Half of an empty line keeps a connection no longer than nothing does.
+        // Half of an empty line does not keep the connection from parking.
         sleep(PARK_AFTER * 3).await;
         pair.send("\nGET /next HTTP/1.1\r\n\r\n").await;
-        assert!(pair.answer().await.ends_with("/next "), "{state}");
+        assert!(pair.response().await.ends_with("/next "), "{state}");
         pair.send("\rGET / HTTP/1.1\r\n\r\n").await;
         let (text, _) = pair.end().await;
         assert!(text.starts_with("HTTP/1.1 400 "), "{state}: {text}");
@@ -73,7 +73,7 @@ async fn a_carriage_return_alone_is_no_line_wherever_it_comes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_an_empty_line_does_not_keep_a_connection() {
+async fn half_an_empty_line_does_not_extend_the_idle_timeout() {
     let mut pair = Pair::parked().await;
     pair.send("\r").await;
     let (text, after) = pair.end().await;
@@ -82,22 +82,22 @@ async fn half_an_empty_line_does_not_keep_a_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_parked_connection_answers_its_next_request() {
+async fn a_parked_connection_serves_its_next_request() {
     let mut pair = Pair::parked().await;
     for n in 0..5 {
         pair.send(format!(
             "POST /{n} HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
         ))
         .await;
-        assert!(pair.answer().await.ends_with(&format!("/{n} abc")));
+        assert!(pair.response().await.ends_with(&format!("/{n} abc")));
         pair.rest().await;
         assert!(pair.is_parked(), "after {n}");
     }
-    assert_eq!(pair.house.asked().len(), 6);
+    assert_eq!(pair.handler.targets().len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_may_come_in_any_two_pieces() {
+async fn a_request_may_be_split_anywhere() {
     let request = "POST /cut HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let mut pair = Pair::parked().await;
     for at in 1..request.len() {
@@ -106,15 +106,15 @@ async fn a_request_may_come_in_any_two_pieces() {
         pair.rest().await;
         assert!(!pair.is_parked(), "with a request at {at}");
         pair.send(end).await;
-        assert!(pair.answer().await.ends_with("/cut abc"), "{at}");
+        assert!(pair.response().await.ends_with("/cut abc"), "{at}");
         pair.rest().await;
         assert!(pair.is_parked(), "after {at}");
     }
-    assert_eq!(pair.house.asked().len(), request.len());
+    assert_eq!(pair.handler.targets().len(), request.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn pipelined_requests_are_answered_once_whatever_has_come_of_the_next() {
+async fn pipelined_requests_are_served_once_wherever_the_last_is_split() {
     let third = "GET /c HTTP/1.1\r\n\r\n";
     for at in 0..third.len() {
         let (start, end) = third.split_at(at);
@@ -126,61 +126,62 @@ async fn pipelined_requests_are_answered_once_whatever_has_come_of_the_next() {
         pair.rest().await;
         pair.send(end).await;
         pair.rest().await;
-        assert_eq!(pair.house.asked(), ["/first", "/a", "/b", "/c"], "{at}");
+        assert_eq!(pair.handler.targets(), ["/first", "/a", "/b", "/c"], "{at}");
         pair.client.shutdown().await.unwrap();
-        let (said, _) = pair.end().await;
-        assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 3, "{said}");
-        assert!(said.ends_with("/c "), "{said}");
+        let (received, _) = pair.end().await;
+        assert_eq!(received.matches("HTTP/1.1 200 OK").count(), 3, "{received}");
+        assert!(received.ends_with("/c "), "{received}");
         pair.served.await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn empty_lines_between_requests_are_no_request() {
+async fn empty_lines_between_requests_are_ignored() {
     let mut pair = Pair::parked().await;
     pair.send("\r\n\r\n").await;
     pair.rest().await;
     assert!(pair.is_parked());
-    // Some clients end a body with a line that is not of it.
+    // Some clients send an empty line after a body.
     pair.send("POST /a HTTP/1.1\r\nContent-Length: 1\r\n\r\nx\r\n")
         .await;
-    assert!(pair.answer().await.ends_with("/a x"));
+    assert!(pair.response().await.ends_with("/a x"));
     pair.rest().await;
     assert!(pair.is_parked());
     pair.send("\r\nGET /b HTTP/1.1\r\n\r\n").await;
-    assert!(pair.answer().await.ends_with("/b "));
+    assert!(pair.response().await.ends_with("/b "));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_kept_is_closed_when_idle() {
+async fn a_parked_connection_is_closed_at_the_idle_timeout() {
     let mut pair = Pair::parked().await;
-    let (said, took) = pair.end().await;
-    // A second has passed.
-    assert_eq!((said.as_str(), took.as_secs()), ("", 74));
+    let (received, took) = pair.end().await;
+    // One of the 75 seconds has passed.
+    assert_eq!((received.as_str(), took.as_secs()), ("", 74));
     pair.served.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_takes_too_long_is_cut() {
+async fn a_slow_request_head_gets_a_408() {
     for kept in [false, true] {
-        let mut pair = match kept {
-            true => Pair::parked().await,
-            false => Pair::new(),
+        let mut pair = if kept {
+            Pair::parked().await
+        } else {
+            Pair::new()
         };
         pair.send("GET / HTTP/1.1\r\nX: ").await;
         let start = Instant::now();
-        let said = loop {
-            // Whoever sends a byte now and then does not get longer.
-            match timeout(SECOND / 2, pair.answer()).await {
-                Ok(said) => break said,
+        let received = loop {
+            // A byte now and then does not extend the time limit.
+            match timeout(SECOND / 2, pair.response()).await {
+                Ok(received) => break received,
                 Err(_) => pair.send("x").await,
             }
         };
         assert!(
-            said.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
-            "{said}"
+            received.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+            "{received}"
         );
-        // The head of a later request is noticed at the next look.
+        // A later head counts from its first byte, like the first one.
         assert_eq!(start.elapsed().as_secs(), 10);
         assert_eq!(pair.end().await.0, "");
         pair.served.await.unwrap();
@@ -188,34 +189,34 @@ async fn a_head_that_takes_too_long_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_says_too_little_is_closed() {
+async fn a_connection_without_a_first_request_is_closed() {
     for start in ["", "\r\n", "P", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
         let mut pair = Pair::new();
         pair.send(start).await;
-        let (said, took) = pair.end().await;
-        assert_eq!((said.as_str(), took.as_secs()), ("", 10), "{start:?}");
+        let (received, took) = pair.end().await;
+        assert_eq!((received.as_str(), took.as_secs()), ("", 10), "{start:?}");
         pair.served.await.unwrap();
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_closed_by_its_client_ends() {
+async fn a_connection_ends_when_its_client_closes_it() {
     for start in ["", "P", "GET / HTTP/1.1\r\n"] {
         for mut pair in [Pair::new(), Pair::parked().await] {
             pair.send(start).await;
             pair.client.shutdown().await.unwrap();
-            let (said, took) = pair.end().await;
-            assert_eq!((said.as_str(), took.as_secs()), ("", 0), "{start:?}");
+            let (received, took) = pair.end().await;
+            assert_eq!((received.as_str(), took.as_secs()), ("", 0), "{start:?}");
             pair.served.await.unwrap();
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn http_2_may_begin_byte_by_byte() {
+async fn an_http_2_preface_may_come_byte_by_byte() {
     let mut pair = Pair::new();
     for byte in PREFACE {
-        assert_eq!(pair.house.asked().len(), 0);
+        assert_eq!(pair.handler.targets().len(), 0);
         pair.send([*byte]).await;
         sleep(SECOND / 5).await;
     }
@@ -224,13 +225,13 @@ async fn http_2_may_begin_byte_by_byte() {
     let mut frame = [0; 9];
     pair.client.read_exact(&mut frame).await.unwrap();
     assert_eq!(frame[3], 4, "{frame:?}");
-    // It never asks.
+    // No request follows.
     assert!(pair.end().await.1 <= 6 * SECOND);
     pair.served.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn http_2_that_is_idle_is_told_and_closed() {
+async fn an_idle_http_2_connection_is_told_and_closed() {
     let pair = Pair::new();
     let io = TokioIo::new(pair.client);
     let (mut ask, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
@@ -252,11 +253,11 @@ async fn http_2_that_is_idle_is_told_and_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_almost_begins_as_http_2_is_http_1() {
+async fn a_request_that_begins_like_the_preface_is_http_1() {
     let mut pair = Pair::new();
     pair.send("PRI * HTTP/1.1\r\n\r\n").await;
-    let said = pair.answer().await;
-    assert!(said.starts_with("HTTP/1.1 "), "{said}");
+    let received = pair.response().await;
+    assert!(received.starts_with("HTTP/1.1 "), "{received}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,32 +269,32 @@ async fn http_2_cannot_follow_http_1() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_answer_is_waited_for() {
+async fn a_connection_is_not_parked_while_a_response_is_pending() {
     let mut pair = Pair::parked().await;
     pair.send("GET /slow HTTP/1.1\r\n\r\n").await;
     sleep(200 * SECOND).await;
     assert!(!pair.is_parked());
-    pair.house.open.notify_one();
-    assert!(pair.answer().await.ends_with("/slow "));
+    pair.handler.open.notify_one();
+    assert!(pair.response().await.ends_with("/slow "));
     pair.rest().await;
     pair.rest().await;
     assert!(pair.is_parked());
 }
 
-/// An answer may be over before the body of its request is. What comes of that body
-/// then must not be taken for a request.
+/// A response may end before the body of its request does. The rest of that body must
+/// not be taken for a request.
 #[tokio::test(start_paused = true)]
-async fn a_body_that_outlasts_its_answer_is_no_request() {
+async fn a_request_body_that_outlasts_its_response_is_not_taken_for_a_request() {
     let smuggled = "GET /smuggled HTTP/1.1\r\n\r\n";
     for read in [true, false] {
         let mut pair = Pair::parked().await;
         let length = smuggled.len();
         let head = format!("POST /leave HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
         pair.send(head).await;
-        assert!(pair.answer().await.ends_with("/leave "));
+        assert!(pair.response().await.ends_with("/leave "));
         sleep(20 * SECOND).await;
         assert!(!pair.is_parked());
-        let mut body = pair.house.left.lock().unwrap().pop().unwrap();
+        let mut body = pair.handler.bodies.lock().pop().unwrap();
         if read {
             pair.send(smuggled).await;
             let piece = body.frame().await.unwrap().unwrap().into_data();
@@ -305,51 +306,51 @@ async fn a_body_that_outlasts_its_answer_is_no_request() {
             pair.rest().await;
             assert!(pair.is_parked());
             pair.send("GET /real HTTP/1.1\r\n\r\n").await;
-            assert!(pair.answer().await.ends_with("/real "));
-            assert_eq!(pair.house.asked(), ["/first", "/leave", "/real"]);
+            assert!(pair.response().await.ends_with("/real "));
+            assert_eq!(pair.handler.targets(), ["/first", "/leave", "/real"]);
         } else {
             drop(body);
-            let (said, took) = pair.end().await;
-            assert_eq!((said.as_str(), took.as_secs()), ("", 0));
-            assert_eq!(pair.house.asked(), ["/first", "/leave"]);
+            let (received, took) = pair.end().await;
+            assert_eq!((received.as_str(), took.as_secs()), ("", 0));
+            assert_eq!(pair.handler.targets(), ["/first", "/leave"]);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+async fn expect_100_continue_works_after_parking() {
     let mut pair = Pair::parked().await;
     pair.send("POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
         .await;
-    assert!(pair.answer().await.starts_with("HTTP/1.1 100 Continue"));
+    assert!(pair.response().await.starts_with("HTTP/1.1 100 Continue"));
     pair.rest().await;
     pair.send("abc").await;
-    assert!(pair.answer().await.ends_with("/a abc"));
+    assert!(pair.response().await.ends_with("/a abc"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_wants_no_more_is_left() {
+async fn a_connection_without_keep_alive_is_closed_after_its_response() {
     for request in [
         "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
         "GET /a HTTP/1.0\r\n\r\n",
     ] {
         let mut pair = Pair::parked().await;
         pair.send(request).await;
-        let (said, took) = pair.end().await;
-        assert!(said.ends_with("/a "), "{said}");
+        let (received, took) = pair.end().await;
+        assert!(received.ends_with("/a "), "{received}");
         assert_eq!(took.as_secs(), 0);
         pair.served.await.unwrap();
     }
     let mut pair = Pair::parked().await;
     pair.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         .await;
-    assert!(pair.answer().await.ends_with("/a "));
+    assert!(pair.response().await.ends_with("/a "));
     pair.rest().await;
     assert!(pair.is_parked());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_read_is_left() {
+async fn a_client_that_does_not_read_its_response_is_disconnected() {
     let mut pair = Pair::parked().await;
     pair.send("GET /large HTTP/1.1\r\n\r\n").await;
     let start = Instant::now();
@@ -359,7 +360,7 @@ async fn a_client_that_does_not_read_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_reads_slowly_is_waited_for() {
+async fn a_client_that_reads_slowly_is_served() {
     let mut pair = Pair::parked().await;
     pair.send("GET /large HTTP/1.1\r\n\r\n").await;
     let mut left = 1 << 20;
@@ -374,11 +375,11 @@ async fn a_client_that_reads_slowly_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_closes_what_is_parked_and_finishes_what_is_not() {
+async fn a_stop_closes_parked_connections_and_finishes_requests() {
     for mut pair in [Pair::new(), Pair::parked().await] {
         pair.stop.stop();
-        let (said, took) = pair.end().await;
-        assert_eq!((said.as_str(), took.as_secs()), ("", 0));
+        let (received, took) = pair.end().await;
+        assert_eq!((received.as_str(), took.as_secs()), ("", 0));
         pair.served.await.unwrap();
     }
     let mut pair = Pair::parked().await;
@@ -386,15 +387,15 @@ async fn a_stop_closes_what_is_parked_and_finishes_what_is_not() {
     pair.rest().await;
     pair.stop.stop();
     pair.rest().await;
-    pair.house.open.notify_one();
-    let (said, took) = pair.end().await;
-    assert!(said.contains("connection: close"), "{said}");
-    assert!(said.ends_with("/slow "), "{said}");
+    pair.handler.open.notify_one();
+    let (received, took) = pair.end().await;
+    assert!(received.contains("connection: close"), "{received}");
+    assert!(received.ends_with("/slow "), "{received}");
     assert_eq!(took.as_secs(), 0);
     pair.served.await.unwrap();
 }
 
-/// The moment at which a connection is parked, and those around it.
+/// Requests at each millisecond around the moment of parking.
 #[tokio::test(start_paused = true)]
 async fn no_request_is_lost_at_the_moment_of_parking() {
     let mut pair = Pair::parked().await;
@@ -402,13 +403,13 @@ async fn no_request_is_lost_at_the_moment_of_parking() {
     for step in 0..60 {
         sleep(PARK_AFTER - Duration::from_millis(30) + Duration::from_millis(step)).await;
         pair.send("GET /a HTTP/1.1\r\n\r\n").await;
-        assert!(pair.answer().await.ends_with("/a "));
+        assert!(pair.response().await.ends_with("/a "));
         asked += 1;
-        assert_eq!(pair.house.asked().len(), asked);
+        assert_eq!(pair.handler.targets().len(), asked);
     }
 }
 
-/// What a parked connection takes, but for its socket.
+/// The memory of a parked connection, without its socket.
 #[tokio::test]
 async fn a_parked_connection_is_small() {
     let stop = StopSwitch::new();
@@ -425,14 +426,14 @@ async fn a_parked_connection_is_small() {
     assert!(task <= 640, "{task} bytes");
 }
 
-/// Requests of many connections that are all parked come at once.
+/// Requests come on many parked connections at once.
 #[tokio::test(start_paused = true)]
 async fn parked_connections_all_wake() {
     let mut pairs = Vec::new();
     for _ in 0..500 {
         let mut pair = Pair::new();
         pair.send("GET /first HTTP/1.1\r\n\r\n").await;
-        assert!(pair.answer().await.ends_with("/first "));
+        assert!(pair.response().await.ends_with("/first "));
         pairs.push(pair);
     }
     sleep(SECOND).await;
@@ -442,7 +443,7 @@ async fn parked_connections_all_wake() {
         let done = done.clone();
         tokio::spawn(async move {
             pair.send("GET /a HTTP/1.1\r\n\r\n").await;
-            done.send(pair.answer().await).await.unwrap();
+            done.send(pair.response().await).await.unwrap();
         });
     }
     drop(done);

@@ -1,9 +1,9 @@
-//! A connection and its client: the two ends of a pipe, and what answers.
+//! A connection and its client: the two ends of a pipe, and a handler that echoes.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
 };
@@ -27,25 +28,25 @@ use crate::server::tracked::TrackedBody;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// A stream that notes how much it was last asked for: a parked connection is asked for
-/// a few bytes, one that hyper has for thousands.
-struct Spied {
+/// A stream that records the size of the last read buffer: a few bytes while the
+/// connection is parked, thousands while hyper has it.
+struct ReadSpy {
     stream: DuplexStream,
-    room: Arc<AtomicUsize>,
+    read_size: Arc<AtomicUsize>,
 }
 
-impl AsyncRead for Spied {
+impl AsyncRead for ReadSpy {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.room.store(buf.remaining(), Ordering::Relaxed);
+        self.read_size.store(buf.remaining(), Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Spied {
+impl AsyncWrite for ReadSpy {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -63,25 +64,28 @@ impl AsyncWrite for Spied {
     }
 }
 
-/// Who answers: with the target that was asked for and the body that came.
+/// Responds with the target and the body of each request.
 #[derive(Default)]
-pub(super) struct House {
-    /// The targets, in the order in which they were asked for.
-    pub(super) asked: Mutex<Vec<String>>,
-    /// Lets a request for /slow be answered.
+pub(super) struct EchoHandler {
+    /// The targets of all requests, in order.
+    pub(super) targets: Mutex<Vec<String>>,
+    /// Lets a request for /slow get its response.
     pub(super) open: Notify,
-    /// Requests for /leave, which are answered while their bodies are still there.
-    pub(super) left: Mutex<Vec<TrackedBody<Incoming>>>,
+    /// Bodies of requests for /leave, which get their response before the body ends.
+    pub(super) bodies: Mutex<Vec<TrackedBody<Incoming>>>,
 }
 
-impl House {
-    pub(super) async fn answer(self: Arc<Self>, request: IncomingRequest) -> Response<Full<Bytes>> {
+impl EchoHandler {
+    pub(super) async fn respond(
+        self: Arc<Self>,
+        request: IncomingRequest,
+    ) -> Response<Full<Bytes>> {
         let target = request.uri().path().to_owned();
-        self.asked.lock().unwrap().push(target.clone());
+        self.targets.lock().push(target.clone());
         let body = request.into_body();
         let body = match target.as_str() {
             "/leave" => {
-                self.left.lock().unwrap().push(body);
+                self.bodies.lock().push(body);
                 Bytes::new()
             }
             "/large" => vec![b'x'; 1 << 20].into(),
@@ -93,16 +97,16 @@ impl House {
         Response::new(Full::new([target.as_bytes(), b" ", &body].concat().into()))
     }
 
-    pub(super) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    pub(super) fn targets(&self) -> Vec<String> {
+        self.targets.lock().clone()
     }
 }
 
 /// A connection and its client.
 pub(super) struct Pair {
     pub(super) client: DuplexStream,
-    pub(super) house: Arc<House>,
-    pub(super) room: Arc<AtomicUsize>,
+    pub(super) handler: Arc<EchoHandler>,
+    pub(super) read_size: Arc<AtomicUsize>,
     pub(super) stop: StopSwitch,
     pub(super) served: JoinHandle<()>,
 }
@@ -116,54 +120,54 @@ pub(super) const TIMEOUTS: Timeouts = Timeouts {
 
 impl Pair {
     pub(super) fn new() -> Self {
-        let house = Arc::new(House::default());
+        let handler = Arc::new(EchoHandler::default());
         let (client, stream) = duplex(64 * 1024);
-        let room = Arc::default();
+        let read_size = Arc::default();
         let stop = StopSwitch::new();
         let handle = {
-            let house = Arc::clone(&house);
-            move |request| Arc::clone(&house).answer(request)
+            let handler = Arc::clone(&handler);
+            move |request| Arc::clone(&handler).respond(request)
         };
         let shared = Arc::new(ListenerShared::new(TIMEOUTS, handle));
-        let stream = Spied {
+        let stream = ReadSpy {
             stream,
-            room: Arc::clone(&room),
+            read_size: Arc::clone(&read_size),
         };
         let served = tokio::spawn(serve(stream, shared, stop.signal(), ()));
         Self {
             client,
-            house,
-            room,
+            handler,
+            read_size,
             stop,
             served,
         }
     }
 
-    /// One that has answered a request and is parked.
+    /// A pair that has served a request and is parked.
     pub(super) async fn parked() -> Self {
         let mut pair = Self::new();
         pair.send("GET /first HTTP/1.1\r\n\r\n").await;
-        assert!(pair.answer().await.ends_with("/first "));
+        assert!(pair.response().await.ends_with("/first "));
         pair.rest().await;
         assert!(pair.is_parked());
         pair
     }
 
-    /// Lets a second pass, in which what can be parked is.
+    /// Lets a second pass, in which an idle connection is parked.
     pub(super) async fn rest(&self) {
         sleep(SECOND).await;
     }
 
     pub(super) fn is_parked(&self) -> bool {
-        self.room.load(Ordering::Relaxed) <= PREFACE.len()
+        self.read_size.load(Ordering::Relaxed) <= PREFACE.len()
     }
 
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.client.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// One answer, which ends with the target and the body that it answers.
-    pub(super) async fn answer(&mut self) -> String {
+    /// Reads one response.
+    pub(super) async fn response(&mut self) -> String {
         let mut bytes = Vec::new();
         loop {
             let more = self.client.read_buf(&mut bytes).await.unwrap();
@@ -183,7 +187,7 @@ impl Pair {
         }
     }
 
-    /// What comes until the connection is closed, and when that is.
+    /// Reads until the connection is closed; how long that takes.
     pub(super) async fn end(&mut self) -> (String, Duration) {
         let start = Instant::now();
         let mut bytes = Vec::new();
