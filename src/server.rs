@@ -54,37 +54,30 @@ pub struct Server {
 }
 
 /// Why a server does not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The gateway cannot be built.
-    Build(BuildError),
-    /// This address cannot be listened at.
-    Bind(SocketAddr, io::Error),
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Another process listens on this address.
+    #[error("{0} is in use; stop the other process, or change server.listeners or admin.address")]
+    AddressInUse(SocketAddr),
+    /// This address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Build(error) => error.fmt(f),
-            Self::Bind(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "{address} is in use; stop what listens there, or set server.listeners or admin.address"
-                )
-            }
-            Self::Bind(address, error) => write!(f, "cannot listen at {address}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Server {
     /// Builds a gateway and opens its listeners.
     ///
     /// # Errors
-    /// The gateway cannot be built or an address cannot be bound; then nothing
-    /// is left open.
+    /// The gateway cannot be built, or an address cannot be bound. Nothing is left open
+    /// then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let server = config.file.server.clone();
         let admin = config.file.admin;
@@ -103,7 +96,7 @@ impl Server {
         } else {
             None
         };
-        let gateway = Gateway::new(config).map_err(StartError::Build)?;
+        let gateway = Gateway::new(config)?;
         let state = Arc::new(State::new());
         let stop = StopSwitch::new();
 
@@ -210,7 +203,10 @@ impl fmt::Debug for Server {
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    listener::bind(address).map_err(|error| StartError::Bind(address, error))
+    listener::bind(address).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
+        _ => StartError::Bind { address, source },
+    })
 }
 
 fn admin_handler(admin: Admin) -> impl Handler {
@@ -224,8 +220,7 @@ fn admin_handler(admin: Admin) -> impl Handler {
 /// Enough for scrapers and probes.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// Personal data that has expired leaves memory within about this time, or within some of
-/// these where tens of thousands of answers are stored.
+/// How often expired responses, which are personal data, are removed from memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 async fn sweep(gateway: Arc<Gateway>) {
