@@ -32,6 +32,8 @@ pub(crate) struct Bench {
     pub(crate) time: Duration,
     pub(crate) server_core: usize,
     pub(crate) load_core: usize,
+    /// How many entries expire together.
+    pub(crate) expiring: u64,
     folders: Cell<usize>,
 }
 
@@ -102,6 +104,7 @@ impl Bench {
         rounds: usize,
         time: Duration,
         (server_core, load_core): (usize, usize),
+        expiring: u64,
     ) -> anyhow::Result<Self> {
         let bench = Self {
             folder,
@@ -109,6 +112,7 @@ impl Bench {
             time,
             server_core,
             load_core,
+            expiring,
             folders: Cell::new(0),
         };
         fs::create_dir_all(bench.certificates())?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use alexa_gateway::lab::mock::TokenSpec;
 
@@ -16,8 +16,15 @@ pub(crate) struct Tokens(Vec<Box<str>>);
 impl Tokens {
     /// Mints as many as these entries need, one entry for each operation.
     pub(crate) fn for_entries(entries: u64) -> Arc<Self> {
+        let hours = Duration::from_secs(6 * 3600);
+        Self::valid_until(SystemTime::now() + hours, entries)
+    }
+
+    /// The same, all valid until the second in which `end` is.
+    pub(crate) fn valid_until(end: SystemTime, entries: u64) -> Arc<Self> {
         let spec = TokenSpec {
-            lifetime: Duration::from_secs(6 * 3600),
+            lifetime: Duration::ZERO,
+            issued_at: end,
             ..TokenSpec::default()
         };
         let count = entries.div_ceil(OPERATIONS.len() as u64);

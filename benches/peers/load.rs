@@ -244,33 +244,64 @@ pub(crate) async fn open(
     rate: f64,
     time: Duration,
 ) -> anyhow::Result<Seen> {
-    let times = Times::new()?;
-    let due = Arc::new(Due::default());
-    let mut callers = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let mut connection = Connection::open(address).await?;
-        let (calls, times, due) = (Arc::clone(calls), times.clone(), Arc::clone(&due));
-        callers.spawn(async move {
-            while let Some(at) = due.next().await {
-                connection.call(&calls).await?;
-                times.note(at.elapsed());
-            }
-            io::Result::Ok(())
-        });
-    }
+    let open = OpenLoop::connect(address, calls).await?;
     let start = Instant::now();
-    let mut at = start;
-    while at < start + time {
-        // The load has a core of its own: turning around is more exact than a timer.
-        while Instant::now() < at {
-            yield_now().await;
+    open.run(rate, || start.elapsed() < time).await
+}
+
+/// An open loop whose connections are open before it begins.
+pub(crate) struct OpenLoop {
+    due: Arc<Due>,
+    times: Times,
+    callers: JoinSet<io::Result<()>>,
+}
+
+impl OpenLoop {
+    /// Opens the connections and makes one call on each, so that none is closed for its
+    /// silence before the loop begins.
+    ///
+    /// # Errors
+    /// A call failed, or was not answered with 200.
+    pub(crate) async fn connect(address: SocketAddr, calls: &Arc<Calls>) -> anyhow::Result<Self> {
+        let times = Times::new()?;
+        let due = Arc::new(Due::default());
+        let mut callers = JoinSet::new();
+        for mut connection in keep_open(address, calls, CONNECTIONS).await? {
+            let (calls, times, due) = (Arc::clone(calls), times.clone(), Arc::clone(&due));
+            callers.spawn(async move {
+                while let Some(at) = due.next().await {
+                    connection.call(&calls).await?;
+                    times.note(at.elapsed());
+                }
+                io::Result::Ok(())
+            });
         }
-        due.push(at);
-        at += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / rate);
+        Ok(Self {
+            due,
+            times,
+            callers,
+        })
     }
-    due.end();
-    finish(callers, PATIENCE).await?;
-    Ok(times.seen(start.elapsed()))
+
+    /// Makes calls as [`open`] does for as long as `more` says so.
+    ///
+    /// # Errors
+    /// A call failed, or was not answered with 200.
+    pub(crate) async fn run(self, rate: f64, more: impl Fn() -> bool) -> anyhow::Result<Seen> {
+        let start = Instant::now();
+        let mut at = start;
+        while more() {
+            // The load has a core of its own: turning around is more exact than a timer.
+            while Instant::now() < at {
+                yield_now().await;
+            }
+            self.due.push(at);
+            at += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / rate);
+        }
+        self.due.end();
+        finish(self.callers, PATIENCE).await?;
+        Ok(self.times.seen(start.elapsed()))
+    }
 }
 
 /// Calls that are due and that no connection has taken yet.

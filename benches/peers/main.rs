@@ -51,6 +51,9 @@ struct Args {
     /// How long each figure is taken.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     time: Duration,
+    /// How many entries the scenario expiry lets expire.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    expiring: u64,
     /// The core of the server that is measured.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
@@ -111,7 +114,13 @@ fn main() -> anyhow::Result<ExitCode> {
 #[expect(clippy::print_stdout, reason = "the bench's output")]
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cores = (args.server_core, args.load_core);
-    let bench = Bench::new(args.output.clone(), args.rounds, args.time, cores)?;
+    let bench = Bench::new(
+        args.output.clone(),
+        args.rounds,
+        args.time,
+        cores,
+        args.expiring,
+    )?;
     if nginx::files() < FILES {
         bench.say(&format!(
             "only {} files may be open: nginx opens one for each hit then, and not all \

@@ -1,6 +1,7 @@
 //! One file per scenario; each starts what it needs and returns its figures.
 
 mod entries;
+mod expiry;
 mod hits;
 mod idle;
 mod latency;
@@ -29,6 +30,8 @@ pub(crate) enum Scenario {
     NewConnections,
     /// A thousand to a million entries.
     Entries,
+    /// A million entries that expire together.
+    Expiry,
     /// Ten thousand connections that ask for nothing.
     Idle,
     /// The access log, on and off.
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Storm => storm::run(bench).await,
             Self::NewConnections => new_connections::run(bench).await,
             Self::Entries => entries::run(bench).await,
+            Self::Expiry => expiry::run(bench).await,
             Self::Idle => idle::run(bench).await,
             Self::Log => log::run(bench).await,
             Self::Latency => latency::run(bench).await,

@@ -35,6 +35,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) access_log: bool,
     /// How many answers must fit.
     pub(crate) entries: u64,
+    /// Where the gateway shows its status, if anybody asks for it.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl<'a> Setup<'a> {
@@ -45,6 +47,7 @@ impl<'a> Setup<'a> {
             caching: true,
             access_log: false,
             entries: 0,
+            admin: None,
         }
     }
 
@@ -77,10 +80,14 @@ pub(crate) fn gateway(listen: SocketAddr, setup: &Setup<'_>) -> String {
     // Room for the bookkeeping of each entry as well.
     let bytes = entries * 2048;
     let log = setup.access_log;
+    let admin = setup.admin.map_or_else(
+        || "enabled = false".to_owned(),
+        |address| format!("address = '{address}'"),
+    );
     format!(
         "[server]\nlisteners = '{listen}'\nmax_connections = 16384\n\
-         [admin]\nenabled = false\n\
-         [cache]\nttl = '{FRESH}'\nmax_entries = {entries}\nmax_bytes = {bytes}\n\
+         [admin]\n{admin}\n\
+         [cache]\nttl = '{FRESH}'\nexpiry_margin = '0s'\nmax_entries = {entries}\nmax_bytes = {bytes}\n\
          [log]\nrequests = {log}\nformat = 'json'\n{authority}{regions}"
     )
 }

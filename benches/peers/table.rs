@@ -33,13 +33,17 @@ impl Series {
 
     /// This divided by that, round by round.
     pub(crate) fn over(&self, that: &Self) -> Self {
-        Self(
-            self.0
-                .iter()
-                .zip(&that.0)
-                .map(|(this, that)| this / that)
-                .collect(),
-        )
+        self.with(that, |this, that| this / that)
+    }
+
+    /// This less that, round by round.
+    pub(crate) fn minus(&self, that: &Self) -> Self {
+        self.with(that, |this, that| this - that)
+    }
+
+    fn with(&self, that: &Self, combine: impl Fn(f64, f64) -> f64) -> Self {
+        let pairs = self.0.iter().zip(&that.0);
+        Self(pairs.map(|(this, that)| combine(*this, *that)).collect())
     }
 }
 
@@ -94,6 +98,16 @@ impl Table {
         column: usize,
     ) -> Option<Series> {
         Some(self.series(row, column)?.over(self.series(to, column)?))
+    }
+
+    /// One row's figure less another's, round by round.
+    pub(crate) fn difference(
+        &self,
+        row: impl ToString,
+        less: impl ToString,
+        column: usize,
+    ) -> Option<Series> {
+        Some(self.series(row, column)?.minus(self.series(less, column)?))
     }
 
     /// The name and the figures of the first column, row by row.
