@@ -1,23 +1,21 @@
-//! The command line: what can be said, and where each subcommand lives.
+//! The command line: one file per subcommand, and what their ends mean.
 //!
-//! Exit codes: 0 done, 1 failed, 2 not a command line, 64 a bad configuration.
+//! Exit codes: 0 done, 1 failed, 2 not a valid command line, 64 a bad configuration.
+//! The laboratory's subcommands are in `lab::cli`.
 
 pub mod check;
-pub(crate) mod log;
+mod log;
 pub mod serve;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "lab")]
-use crate::lab::cli::{demo, mock, simulate, token};
-
-/// `EX_USAGE` of sysexits.h: a configuration that cannot be used.
-pub(crate) const BAD_CONFIGURATION: u8 = 64;
+use crate::lab::cli as lab;
 
 /// A gateway between skill backends and the Alexa APIs.
 #[derive(Debug, clap::Parser)]
@@ -32,20 +30,24 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     #[cfg(feature = "lab")]
-    Demo(demo::Args),
-    #[cfg(feature = "lab")]
-    Mock(mock::Args),
-    #[cfg(feature = "lab")]
-    Simulate(Box<simulate::Args>),
-    #[cfg(feature = "lab")]
-    Token(token::Args),
+    #[command(flatten)]
+    Lab(lab::Command),
+    #[cfg(not(feature = "lab"))]
+    #[command(name = "demo", aliases = ["mock", "simulate", "token"], hide = true)]
+    WithoutLab(WithoutLab),
+}
+
+/// A subcommand of the laboratory, with any arguments, in a build without it.
+#[cfg(not(feature = "lab"))]
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+struct WithoutLab {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _arguments: Vec<OsString>,
 }
 
 /// Runs one command to its end.
-#[expect(
-    clippy::print_stderr,
-    reason = "the last word of a command that failed"
-)]
+#[expect(clippy::print_stderr, reason = "tells why the command failed")]
 pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
     let readable = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -55,17 +57,13 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
         Command::Serve(args) => serve::run(args, environment),
         Command::Check(args) => Ok(check::run(args, environment)),
         #[cfg(feature = "lab")]
-        Command::Demo(args) => runtime()
-            .and_then(|runtime| runtime.block_on(demo::run(args, stopped())))
-            .map(|()| ExitCode::SUCCESS),
-        #[cfg(feature = "lab")]
-        Command::Mock(args) => runtime()
-            .and_then(|runtime| runtime.block_on(mock::run(args, stopped())))
-            .map(|()| ExitCode::SUCCESS),
-        #[cfg(feature = "lab")]
-        Command::Simulate(args) => simulate::run(*args, environment),
-        #[cfg(feature = "lab")]
-        Command::Token(args) => token::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Lab(command) => match lab::run(command, environment) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(lab::Failure::BadConfiguration(problems)) => Ok(bad_configuration(&problems)),
+            Err(lab::Failure::Other(error)) => Err(error),
+        },
+        #[cfg(not(feature = "lab"))]
+        Command::WithoutLab(_) => Ok(without_lab()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("alexa-gateway: {error:#}");
@@ -73,9 +71,8 @@ pub fn run(cli: Cli, environment: impl Iterator<Item = (OsString, OsString)>) ->
     })
 }
 
-/// A runtime for as many cores as the process may use. For one, everything runs on
-/// this thread: a sidecar of one core has nobody to hand work to, and pays for that
-/// all the same.
+/// Creates a runtime for as many cores as the process may use. For one core,
+/// everything runs on this thread: handing work to another would only cost time.
 fn runtime() -> anyhow::Result<Runtime> {
     let mut builder = match std::thread::available_parallelism() {
         Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
@@ -85,16 +82,23 @@ fn runtime() -> anyhow::Result<Runtime> {
     runtime.context("starting the runtime")
 }
 
-/// Completes at SIGTERM or SIGINT.
-async fn stopped() {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+/// Prints every problem of a configuration; returns `EX_USAGE` of sysexits.h.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn bad_configuration(problems: &[impl Display]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
     }
+    let s = if problems.len() == 1 { "" } else { "s" };
+    eprintln!("{} problem{s}", problems.len());
+    ExitCode::from(64)
+}
+
+#[cfg(not(feature = "lab"))]
+#[expect(clippy::print_stderr, reason = "tells why the command failed")]
+fn without_lab() -> ExitCode {
+    eprintln!(
+        "alexa-gateway: this build has no laboratory (demo, mock, simulate, token); \
+         build it with the cargo feature `lab`, which is on by default"
+    );
+    ExitCode::from(2)
 }

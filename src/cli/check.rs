@@ -1,21 +1,19 @@
-//! `alexa-gateway check`: what is wrong with a configuration, all of it at once.
+//! `alexa-gateway check`: reports every problem of a configuration at once.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::layers::Problem;
+use super::bad_configuration;
 use crate::config::reload::Origins;
 use crate::upstream::client::Client;
 
-use super::BAD_CONFIGURATION;
-
-/// Check a configuration and tell every problem in it.
+/// Check a configuration and report every problem in it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The file to check; without it, the defaults and the environment.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print the effective configuration: default, file and environment in one.
+    /// Print the effective configuration: defaults, file and environment merged.
     #[arg(long)]
     effective: bool,
 }
@@ -32,31 +30,18 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> ExitCode {
         file: args.config,
         environment,
     };
-    let loaded = origins.load().map_err(told).and_then(|config| {
-        // Certificates are files of their own, and may be as wrong.
-        match Client::new(&config.file.upstream) {
-            Ok(_) => Ok(config),
-            Err(error) => Err(vec![error.to_string()]),
-        }
-    });
-    match loaded {
-        Ok(config) if args.effective => {
-            print!("{}", config.effective());
-            ExitCode::SUCCESS
-        }
-        Ok(_) => {
-            eprintln!("the configuration is valid");
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            let s = if problems.len() == 1 { "" } else { "s" };
-            eprintln!("{} problem{s}", problems.len());
-            ExitCode::from(BAD_CONFIGURATION)
-        }
+    let config = match origins.load() {
+        Ok(config) => config,
+        Err(problems) => return bad_configuration(&problems),
+    };
+    // Certificates are files of their own and can be wrong as well.
+    if let Err(error) = Client::new(&config.file.upstream) {
+        return bad_configuration(&[error]);
     }
-}
-
-fn told(problems: Vec<Problem>) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
+    if args.effective {
+        print!("{}", config.effective());
+    } else {
+        eprintln!("the configuration is valid");
+    }
+    ExitCode::SUCCESS
 }

@@ -2,6 +2,8 @@
 //! reaches standard output.
 
 mod lines;
+#[cfg(all(test, feature = "lab"))]
+mod replay;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -74,7 +76,7 @@ fn discreet(asked: &Targets) -> Targets {
 
 /// One object a line: `timestamp`, `level`, the event's fields, `target`. There are no
 /// spans in it, for there are none.
-pub(crate) struct Json;
+struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
 where

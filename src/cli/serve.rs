@@ -22,7 +22,7 @@ use crate::config::reload::Origins;
 use crate::gateway::Gateway;
 use crate::server::Server;
 
-use super::{BAD_CONFIGURATION, log};
+use super::{bad_configuration, log};
 
 /// Serve skills.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -36,10 +36,6 @@ pub struct Args {
 ///
 /// # Errors
 /// The gateway cannot be built or an address cannot be bound.
-#[expect(
-    clippy::print_stderr,
-    reason = "there is no log before there is a configuration"
-)]
 pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     let origins = Origins {
         file: args.config,
@@ -47,10 +43,7 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Res
     };
     let config = match origins.load() {
         Ok(config) => config,
-        Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            return Ok(ExitCode::from(BAD_CONFIGURATION));
-        }
+        Err(problems) => return Ok(bad_configuration(&problems)),
     };
     // Dropped last: what is logged while the runtime ends is written as well.
     let _log = log::start(&config.file.log).context("starting the log")?;

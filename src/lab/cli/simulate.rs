@@ -10,14 +10,13 @@ mod table;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::Failure;
 use super::figures::count;
-use crate::cli::BAD_CONFIGURATION;
 use crate::config::Config;
 use crate::config::reload::Origins;
 use crate::lab::simulate::report::Figures;
@@ -57,26 +56,15 @@ struct Column {
     figures: Figures,
 }
 
-/// Simulates each configuration and prints the figures side by side. Exits with
-/// 64 if one is bad.
+/// Simulates each configuration and prints the figures side by side.
 ///
 /// # Errors
-/// The trace cannot be read, the plot cannot be written, or the flags contradict
-/// each other.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the command's output"
-)]
-pub fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
+/// A configuration is bad, the trace cannot be read, the plot cannot be written, or
+/// the flags contradict each other.
+#[expect(clippy::print_stdout, reason = "this is the command's output")]
+pub fn run(args: Args, environment: Vec<(String, String)>) -> Result<(), Failure> {
     args.alexa.check()?;
-    let configs = match load(&args.configs, &environment) {
-        Ok(configs) => configs,
-        Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            return Ok(ExitCode::from(BAD_CONFIGURATION));
-        }
-    };
+    let configs = load(&args.configs, &environment).map_err(Failure::BadConfiguration)?;
     let scenario = Scenario {
         trace: trace(&args)?,
         alexa: args.alexa.alexa(),
@@ -101,10 +89,13 @@ pub fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Result<Exi
     });
     let columns: Vec<_> = columns.collect();
     match args.json {
-        true => println!("{}", serde_json::to_string_pretty(&columns)?),
+        true => {
+            let json = serde_json::to_string_pretty(&columns).context("writing JSON")?;
+            println!("{json}");
+        }
         false => println!("{}", table::table(&columns)),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The configurations by what they are called in the output, or all that is wrong

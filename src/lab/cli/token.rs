@@ -32,12 +32,8 @@ pub struct Args {
 }
 
 /// Prints the tokens, each different, to standard output.
-///
-/// # Errors
-///
-/// None so far; commands share this signature.
 #[expect(clippy::print_stdout, reason = "the tokens are this command's output")]
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args) {
     let spec = TokenSpec {
         region: args.region,
         skill: args.skill,
@@ -49,5 +45,4 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for _ in 0..args.count {
         println!("{}", spec.mint());
     }
-    Ok(())
 }

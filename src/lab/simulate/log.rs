@@ -273,84 +273,8 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
-
-    use http::{HeaderMap, StatusCode};
-    use tracing_subscriber::layer::SubscriberExt as _;
-
-    use crate::cache::status::{CacheStatus, Forward};
-    use crate::metrics::Metrics;
-    use crate::record::Record;
-
-    /// What the real record writes through the real format.
-    fn written(log: impl FnOnce()) -> Vec<u8> {
-        let sink = Arc::new(Mutex::new(Vec::new()));
-        let out = Arc::clone(&sink);
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(crate::cli::log::Json)
-            .with_writer(move || Sink(Arc::clone(&out)));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
-        let written = sink.lock().unwrap();
-        written.clone()
-    }
-
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     const NAME: &str = "/v2/persons/~current/profile/name";
-
-    #[test]
-    fn the_lines_of_a_real_record_are_read_back() {
-        let log = written(|| {
-            let mut headers = HeaderMap::new();
-            let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-            headers.insert("traceparent", trace.parse().unwrap());
-            let metrics = Arc::new(Metrics::new());
-            let mut record = Record::start(Method::GET, &headers, true, Arc::clone(&metrics));
-            record.region = Some(Region::Eu);
-            record.skill = SkillId::parse("amzn1.ask.skill.one");
-            record.template = Some("/v1/devices/{deviceId}/settings/address".into());
-            record.cache = Some(CacheStatus::forwarded(Forward::Request));
-            record.finish(StatusCode::OK);
-            tracing::info!(reason = "SIGTERM", "stopping");
-            let mut record = Record::start(Method::POST, &HeaderMap::new(), true, metrics);
-            record.region = Some(Region::Na);
-            record.template = Some("/v1/directives".into());
-            record.finish(StatusCode::NO_CONTENT);
-        });
-        let read = read(log.as_slice()).unwrap();
-        assert_eq!((read.requests, read.skipped), (2, 1));
-        let asks: Vec<_> = read.trace.asks().collect();
-        let (get, post) = match asks[0].region {
-            Region::Eu => (asks[0], asks[1]),
-            _ => (asks[1], asks[0]),
-        };
-        let of = |ask: Ask| {
-            let target = &read.trace.targets[ask.target as usize];
-            let skill = &read.trace.skills[ask.skill as usize];
-            (target.clone(), skill.as_ref().map(ToString::to_string))
-        };
-        assert_eq!(
-            of(get),
-            (
-                Target::get("/v1/devices/simulated/settings/address"),
-                Some("amzn1.ask.skill.one".to_owned())
-            )
-        );
-        assert!(get.no_cache && !post.no_cache);
-        assert_eq!(of(post).0.method, Method::POST);
-        assert_eq!((post.region, of(post).1), (Region::Na, None));
-    }
 
     /// A line that ended at a second of a minute.
     fn line(
