@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::body::{self, Body, BoxError};
 use crate::cache::entry::Entry;
@@ -27,7 +27,7 @@ use crate::cache::policy::{FetchMode, RequestDirectives};
 use crate::cache::response::{ResponseStamp, StoredResponse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{Cache, Lookup};
-use crate::coalesce::{Flights, Waiter};
+use crate::coalesce::{Flights, NotLanded, Waiter};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::headers::{CACHE_STATUS, REQUEST_ID, add_via};
@@ -59,10 +59,6 @@ pub struct Gateway {
 
 /// How many skills are remembered as contradicting; more are counted unlogged.
 const MAX_CONTRADICTING: usize = 1000;
-
-/// A flight with the same deadline as its waiter lands first, and knows better than
-/// the waiter what it was that took too long.
-const LANDING: Duration = Duration::from_millis(10);
 
 /// What a request asks for, once it is known where it goes.
 struct Ask {
@@ -383,19 +379,16 @@ impl Gateway {
             let fits = self.limits.check(region, family, skill, ask.deadline);
             fits.map_err(upstream::refused)?;
         }
-        let mut waiter = self.join(config, ask, rule, key, ask.deadline.max(usual))?;
+        let waiter = self.join(config, ask, rule, key, ask.deadline.max(usual), false)?;
         let collapsed = waiter.collapsed();
-        let landed = match collapsed || ask.deadline < usual {
-            true => timeout_at(ask.deadline + LANDING, waiter.landed()).await,
-            // This request drives the flight, which keeps the same deadline.
-            false => Ok(waiter.landed().await),
-        };
-        let landed = landed.map_err(|_| {
-            let seconds = (ask.deadline - record.started).as_secs_f64();
-            Error::new(Kind::Deadline, format!("no answer within {seconds}s"))
+        let landed = waiter.landed_by(ask.deadline).await;
+        let landed = landed.map_err(|error| match error {
+            NotLanded::Lost => Error::new(Kind::Internal, error.to_string()),
+            NotLanded::DeadlinePassed => {
+                let seconds = (ask.deadline - record.started).as_secs_f64();
+                Error::new(Kind::Deadline, format!("no answer within {seconds}s"))
+            }
         })?;
-        let landed =
-            landed.map_err(|_| Error::new(Kind::Internal, "the call ended unexpectedly"))?;
         if let (
             Landed::Called {
                 outcome,
@@ -426,14 +419,10 @@ impl Gateway {
         key: CacheKey,
     ) {
         let deadline = Instant::now() + config.file.deadline.default;
-        // It must not find what it is to replace.
-        let Ok(mut waiter) = self.join(config, ask, rule, (key, FetchMode::Anew), deadline) else {
-            return;
-        };
-        if !waiter.collapsed() {
-            // Somebody has to wait, or the flight would take itself for abandoned.
-            tokio::spawn(async move { waiter.landed().await.map(drop) });
-        }
+        // It must not find what it is to replace. Too many waiters are no failure: the
+        // stored response is good enough meanwhile.
+        let key = (key, FetchMode::Anew);
+        self.join(config, ask, rule, key, deadline, true).ok();
     }
 
     fn join(
@@ -443,6 +432,7 @@ impl Gateway {
         rule: &Arc<Rule>,
         key: FlightKey,
         deadline: Instant,
+        in_background: bool,
     ) -> Result<Waiter<FlightKey, Landed>, Error> {
         let uri = config
             .routes
@@ -457,6 +447,7 @@ impl Gateway {
                 key,
                 expires_at: ask.hints.expires_at,
                 deadline,
+                in_background,
             };
             async move {
                 let Self {
@@ -465,13 +456,15 @@ impl Gateway {
                 flight.run(cache, upstream, &config, interest).await
             }
         };
-        self.flights.join(key, &config.waiters, start).map_err(|_| {
-            let error = Error::new(
-                Kind::TooManyWaiters,
-                "too many requests wait for calls in flight",
-            );
-            error.retry_after(Duration::from_secs(1))
-        })
+        self.flights
+            .join(key, deadline, &config.waiters, start)
+            .map_err(|_| {
+                let error = Error::new(
+                    Kind::TooManyWaiters,
+                    "too many requests wait for calls in flight",
+                );
+                error.retry_after(Duration::from_secs(1))
+            })
     }
 
     /// Passes a request through: any method, streamed, sent once.

@@ -64,6 +64,8 @@ pub(super) struct Flight {
     pub(super) expires_at: Option<u64>,
     /// Its own, whatever its waiters' are.
     pub(super) deadline: Instant,
+    /// Nobody waits for it, so it goes on although nobody does.
+    pub(super) in_background: bool,
 }
 
 impl Flight {
@@ -82,9 +84,16 @@ impl Flight {
                 return Landed::InCache(entry);
             }
         }
+        let abandoned = async {
+            if self.in_background {
+                std::future::pending().await
+            } else {
+                interest.abandoned().await
+            }
+        };
         // Awaited where it is made: one that is moved first takes its room twice.
         let (outcome, stats) = upstream
-            .fetch(&self.call, config, self.deadline, interest.abandoned())
+            .fetch(&self.call, config, self.deadline, abandoned)
             .await;
         match outcome {
             Ok(whole) => {
