@@ -1,4 +1,4 @@
-//! Bodies: whole ones, and streams that may not stall.
+//! Message bodies: buffered ones, and streams that fail when they stall.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -12,31 +12,39 @@ use http_body_util::{BodyExt as _, Either, Full};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
-/// Why a stream broke.
+/// Why a stream failed.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// A body in either direction: whole, or a stream.
+/// A body in either direction: buffered or streamed.
 pub type Body = Either<Full<Bytes>, UnsyncBoxBody<Bytes, BoxError>>;
 
-/// A whole body. It leaves in one write with its head, and with a length.
+/// A body that is relayed while its progress can be watched.
+pub struct Streamed {
+    /// The body to send.
+    pub body: Body,
+    /// How its source is doing.
+    pub progress: Progress,
+}
+
+/// A buffered body. It is written together with its head, and has a length.
 #[must_use]
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Either::Left(Full::new(bytes.into()))
 }
 
-/// No body, for where a stream might have been.
+/// An empty body where a stream is expected.
 #[must_use]
-pub fn none() -> (Body, Progress) {
-    (
-        whole(Bytes::new()),
-        Progress(watch::channel(Flow::Moved(Instant::now())).1),
-    )
+pub fn none() -> Streamed {
+    let (_, progress) = watch::channel(Flow::Moved(Instant::now()));
+    Streamed {
+        body: whole(Bytes::new()),
+        progress: Progress(progress),
+    }
 }
 
-/// A stream that is relayed frame by frame, trailers included, no faster than it
-/// is read, and that fails when its source stalls for `idle_timeout`. How it fares
-/// can be watched from outside.
-pub fn stream<B>(source: B, idle_timeout: Duration) -> (Body, Progress)
+/// Relays `source` frame by frame, trailers included, as fast as it is read. The
+/// stream fails when its source yields nothing for `idle_timeout` while it is read.
+pub fn stream<B>(source: B, idle_timeout: Duration) -> Streamed
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -50,51 +58,54 @@ where
         waiting: false,
         flow,
     };
-    (Either::Right(body.boxed_unsync()), Progress(progress))
+    Streamed {
+        body: Either::Right(body.boxed_unsync()),
+        progress: Progress(progress),
+    }
 }
 
-/// What a stream did last.
+/// The last event of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
-    /// It gave a piece, or its end, at this moment.
+    /// It yielded a frame or its end, at this time.
     Moved(Instant),
     /// Its source failed.
     Broke,
-    /// Its source had nothing for too long.
+    /// Its source yielded nothing for the idle time-out.
     Stalled,
 }
 
-/// How a stream fares.
+/// Watches a stream from outside.
 #[derive(Debug)]
 pub struct Progress(watch::Receiver<Flow>);
 
 /// What is wrong with the source of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It broke off, or said something that is no body.
+    /// It was cut short, or is not a valid body.
     Broke,
-    /// It had nothing for too long.
+    /// It yielded nothing for the idle time-out.
     Stalled,
 }
 
 impl Progress {
-    /// Completes when nothing has been taken out of the stream for `patience`,
-    /// because it has ended or because nobody reads it.
-    pub async fn still_for(&mut self, patience: Duration) {
+    /// Completes when no frame has been read from the stream for `span`: it has
+    /// ended, or nobody reads it.
+    pub async fn still_for(&mut self, span: Duration) {
         loop {
             let Flow::Moved(last) = *self.0.borrow_and_update() else {
                 return;
             };
-            match timeout_at(last + patience, self.0.changed()).await {
+            match timeout_at(last + span, self.0.changed()).await {
                 Ok(Ok(())) => {}
-                // The stream is gone; what it did last still counts.
-                Ok(Err(_)) => return sleep_until(last + patience).await,
+                // The stream was dropped; its last event still counts.
+                Ok(Err(_)) => return sleep_until(last + span).await,
                 Err(_) => return,
             }
         }
     }
 
-    /// What is wrong with the source, if anything.
+    /// The fault of the source, if it has one.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         match *self.0.borrow() {
@@ -105,13 +116,13 @@ impl Progress {
     }
 }
 
-/// A stream that may not stall.
+/// A stream that fails when its source stalls.
 struct Guarded<B> {
     source: B,
     idle_timeout: Duration,
     timer: Pin<Box<Sleep>>,
-    /// The source was asked and had nothing; a reader that does not ask is not
-    /// the source's fault.
+    /// The source has been polled and has not yielded since. A reader that does not
+    /// poll is not a stalled source.
     waiting: bool,
     flow: watch::Sender<Flow>,
 }
@@ -182,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stalled_source_fails_the_stream() {
         let (send, receive) = mpsc::channel(1);
-        let (mut body, progress) = stream(Channel(receive), Duration::from_secs(5));
+        let Streamed { mut body, progress } = stream(Channel(receive), Duration::from_secs(5));
         send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
             .await
             .unwrap();
@@ -196,7 +207,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not_a_stalled_source() {
         let (send, receive) = mpsc::channel(4);
-        let (mut body, _) = stream(Channel(receive), Duration::from_secs(5));
+        let mut body = stream(Channel(receive), Duration::from_secs(5)).body;
         for _ in 0..3 {
             send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
                 .await
@@ -211,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn trailers_are_relayed() {
         let (send, receive) = mpsc::channel(2);
-        let (mut body, _) = stream(Channel(receive), Duration::from_secs(5));
+        let mut body = stream(Channel(receive), Duration::from_secs(5)).body;
         send.send(Ok(Frame::data(Bytes::from_static(b"a"))))
             .await
             .unwrap();
@@ -223,10 +234,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_that_nobody_reads_is_noticed_and_so_is_its_end() {
+    async fn a_stream_is_still_when_nobody_reads_it_and_after_its_end() {
         let second = Duration::from_secs(1);
         let (send, receive) = mpsc::channel(4);
-        let (mut body, mut progress) = stream(Channel(receive), 60 * second);
+        let Streamed {
+            mut body,
+            mut progress,
+        } = stream(Channel(receive), 60 * second);
         let start = Instant::now();
         for n in 1..=3 {
             tokio::time::advance(second).await;

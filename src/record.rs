@@ -1,7 +1,7 @@
-//! What is known of one request while it runs; counted and logged once, at its
-//! end, whatever end that is.
+//! The record of one request: filled in while it runs, counted and logged exactly
+//! once when it ends, however it ends.
 //!
-//! A record holds nothing of a token, a person, or an id in a path.
+//! A record contains no token, no personal data and no id from a path.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::region::Region;
 use crate::token::SkillId;
 use crate::upstream::CallStats;
 
-/// What the lines of requests have as their target.
+/// The target of the log lines of requests.
 pub(crate) const TARGET: &str = "alexa_gateway::request";
 
-/// Names a request: random, and on its answer as `Alexa-Gateway-Request-Id`.
+/// A random id, sent back as `Alexa-Gateway-Request-Id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId(u64);
 
@@ -30,12 +30,12 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The sixteen digits of a [`RequestId`].
+/// A [`RequestId`] as sixteen hexadecimal digits.
 struct Digits([u8; 16]);
 
 impl Digits {
     fn as_str(&self) -> &str {
-        // They are ASCII.
+        // Always ASCII.
         str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -53,31 +53,31 @@ impl RequestId {
     }
 }
 
-/// One request. Filled in on the way; dropping it counts and logs it, with the
-/// status of [`Record::finish`], or as one whose client left.
+/// One request. Dropping it counts and logs the request: with the status given to
+/// [`Record::finish`], or as one whose client left.
 #[derive(Debug)]
 pub struct Record {
-    /// Its name.
+    /// Its id.
     pub id: RequestId,
-    /// When it came.
+    /// When its head had been read.
     pub started: Instant,
     /// Its method.
     pub method: Method,
-    /// The trace it belongs to (W3C Trace Context).
+    /// The trace that it is part of (W3C Trace Context).
     pub trace_id: Option<String>,
-    /// Where it went.
+    /// The region it was routed to.
     pub region: Option<Region>,
-    /// Which quotas it counted against.
+    /// The family of quotas it counted against.
     pub family: Option<Family>,
-    /// Its path with every id left out.
+    /// Its path without ids.
     pub template: Option<Arc<str>>,
-    /// The skill that its token names.
+    /// The skill named by its token.
     pub skill: Option<SkillId>,
-    /// What the cache did.
+    /// How the cache handled it.
     pub cache: Option<CacheStatus>,
-    /// What the call took.
+    /// The attempts made for it, and their times.
     pub stats: CallStats,
-    /// The gateway's own failure, if that is what the client got.
+    /// The kind of the gateway's own error, if the client got one.
     pub error: Option<Kind>,
     status: Option<StatusCode>,
     log: bool,
@@ -85,7 +85,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Starts the record of a request that has just come.
+    /// Starts the record of a request that has just been received.
     #[must_use]
     pub fn start(method: Method, headers: &HeaderMap, log: bool, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Record {
         }
     }
 
-    /// Ends the record with the status that is sent.
+    /// Ends the record with the status that is sent to the client.
     pub fn finish(mut self, status: StatusCode) {
         self.status = Some(status);
     }
@@ -150,7 +150,7 @@ impl Drop for Record {
     }
 }
 
-/// The trace id of a `traceparent` (W3C Trace Context §3.2), if it is one.
+/// The trace id in `traceparent`, if the header is valid (W3C Trace Context §3.2).
 fn trace_id(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let id = value.split('-').nth(1)?;
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_trace_id_is_taken_for_one() {
+    fn a_trace_id_is_32_hexadecimal_digits() {
         let of = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("traceparent", value.parse().unwrap());

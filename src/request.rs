@@ -19,46 +19,48 @@ use crate::error::{Error, Kind};
 use crate::headers::{API_ENDPOINT, HOP_BY_HOP, TIMEOUT_MS, strip_hop_by_hop};
 use crate::token::{BearerToken, TokenError};
 
-/// What a request says to the gateway.
+/// The parts of a request that are for the gateway.
 #[derive(Debug)]
 pub struct Caller {
-    /// The credentials, if they are a bearer token.
+    /// The credentials, if the scheme is `Bearer`.
     pub token: Option<BearerToken>,
     /// The value of [`API_ENDPOINT`].
     pub api_endpoint: Option<String>,
     /// The value of [`TIMEOUT_MS`].
     pub timeout: Option<Duration>,
-    /// The `Host`, or HTTP/2's `:authority`; in visible ASCII.
+    /// `Host`, or `:authority` of HTTP/2: visible ASCII.
     pub host: Option<HeaderValue>,
-    /// The authority of an absolute-form target, which only HTTP/1 has.
+    /// The authority of an absolute-form request target (RFC 9112 §3.2.2).
     pub absolute_form: Option<String>,
 }
 
 impl Caller {
-    /// Takes out of `parts` what is for the gateway, and what is for one hop.
+    /// Checks a request, and removes the headers for the gateway and for this hop.
     ///
     /// # Errors
-    /// The request breaks a rule that it takes to be relayed safely.
+    /// The request cannot be forwarded safely; the error says why.
     pub fn take(parts: &mut Parts) -> Result<Self, Error> {
         let bad = |message: &'static str| Error::new(Kind::BadRequest, message);
         if parts.method == Method::CONNECT {
-            return Err(bad("method CONNECT: this is a gateway, not a tunnel"));
+            return Err(bad(
+                "CONNECT is not supported: this is a gateway, not a tunnel",
+            ));
         }
-        let found = Found::look(&parts.headers);
-        // RFC 9112 §3.2: a request with no Host, or several, has no one target.
+        let found = HeaderScan::of(&parts.headers);
+        // RFC 9112 §3.2: without exactly one Host, the target is ambiguous.
         if found.hosts > 1 || (found.hosts == 0 && parts.version == Version::HTTP_11) {
-            return Err(bad("an HTTP/1.1 request has exactly one Host header"));
+            return Err(bad("an HTTP/1.1 request must have exactly one Host header"));
         }
         if found.unknown_coding {
-            // RFC 9112 §6.1: a coding that is not understood cannot be relayed, for the
-            // header that names it is for one hop.
-            let message = "a Transfer-Encoding other than chunked";
+            // RFC 9112 §6.1: the header is hop-by-hop, so a coding that the gateway does
+            // not decode cannot be forwarded.
+            let message = "unsupported Transfer-Encoding: only chunked is";
             return Err(Error::new(Kind::NotImplemented, message));
         }
         count_forwards(parts)?;
         let token = BearerToken::take(&mut parts.headers).map_err(|error| match error {
             TokenError::Repeated => bad("more than one Authorization header"),
-            TokenError::TooLong => bad("an Authorization header of more than 8192 bytes"),
+            TokenError::TooLong => bad("the Authorization header has more than 8192 bytes"),
         })?;
         let mut host = parts.headers.remove(HOST);
         let mut absolute_form = None;
@@ -70,7 +72,7 @@ impl Caller {
         }
         if let Some(host) = &host {
             let text = host.to_str();
-            if !is_authority(text.map_err(|_| bad("an unreadable Host header"))?) {
+            if !is_authority(text.map_err(|_| bad("the Host header is not visible ASCII"))?) {
                 return Err(bad("the Host header is not a host and an optional port"));
             }
         }
@@ -78,7 +80,7 @@ impl Caller {
         if found.own {
             let value = take_one(&mut parts.headers, &API_ENDPOINT)?;
             api_endpoint = text_of(value).map_err(|()| {
-                let message = "an unreadable Alexa-Api-Endpoint header";
+                let message = "the Alexa-Api-Endpoint header is not visible ASCII";
                 Error::new(Kind::Misdirected, message)
             })?;
             let value = take_one(&mut parts.headers, &TIMEOUT_MS)?;
@@ -98,20 +100,21 @@ impl Caller {
     }
 }
 
-/// What one look at the headers finds, so that only what is there is taken out: most
-/// requests have a host, a token, and nothing else of it.
+/// The result of one pass over the headers. Most requests have `Host` and
+/// `Authorization` only, and then nothing has to be looked up and removed.
 #[derive(Default)]
-struct Found {
+struct HeaderScan {
     hosts: usize,
-    /// One that is for the gateway: [`API_ENDPOINT`], [`TIMEOUT_MS`].
+    /// [`API_ENDPOINT`] or [`TIMEOUT_MS`] is present.
     own: bool,
-    /// One of [`HOP_BY_HOP`].
+    /// One of [`HOP_BY_HOP`] is present.
     hop_by_hop: bool,
+    /// A transfer coding other than `chunked`.
     unknown_coding: bool,
 }
 
-impl Found {
-    fn look(headers: &HeaderMap) -> Self {
+impl HeaderScan {
+    fn of(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         for (name, value) in headers {
             if name == HOST {
@@ -129,16 +132,16 @@ impl Found {
     }
 }
 
-/// A host and an optional port (RFC 9110 §4.2.3); the empty one is allowed where
-/// the target has no authority (RFC 9112 §3.2).
+/// A host and an optional port (RFC 9110 §4.2.3). Empty is valid for a target
+/// without an authority (RFC 9112 §3.2).
 fn is_authority(host: &str) -> bool {
-    // Most are a plain name, which needs no parser.
+    // Fast path: plain names need no parser.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     host.bytes().all(is_plain) || (!host.contains('@') && host.parse::<Authority>().is_ok())
 }
 
-/// RFC 9110 §7.6.2: `Max-Forwards` counts down on TRACE and OPTIONS, and at zero
-/// the request ends here.
+/// Decrements `Max-Forwards` of TRACE and OPTIONS; a request with zero must not be
+/// forwarded (RFC 9110 §7.6.2).
 fn count_forwards(parts: &mut Parts) -> Result<(), Error> {
     if !matches!(parts.method, Method::TRACE | Method::OPTIONS) {
         return Ok(());
@@ -150,7 +153,7 @@ fn count_forwards(parts: &mut Parts) -> Result<(), Error> {
     match left {
         Some(0_u64) => Err(Error::new(
             Kind::NotImplemented,
-            "Max-Forwards: 0, and no answer of our own",
+            "Max-Forwards is 0, and the gateway does not answer this method itself",
         )),
         Some(left) => {
             parts.headers.insert(MAX_FORWARDS, (left - 1).into());
@@ -160,7 +163,8 @@ fn count_forwards(parts: &mut Parts) -> Result<(), Error> {
     }
 }
 
-const BAD_TIMEOUT: &str = "Alexa-Gateway-Timeout-Ms is a whole number of milliseconds, at least 1";
+const BAD_TIMEOUT: &str =
+    "Alexa-Gateway-Timeout-Ms must be a whole number of milliseconds, at least 1";
 
 fn milliseconds(text: &str) -> Result<Duration, Error> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
@@ -186,11 +190,11 @@ fn text_of(value: Option<HeaderValue>) -> Result<Option<String>, ()> {
         .transpose()
 }
 
-/// Reads a body to its end and drops it, so that the connection can go on: a body
-/// left unread could be taken for the next request.
+/// Reads a body to its end and drops it. An unread body would be parsed as the next
+/// request on the connection.
 ///
 /// # Errors
-/// The body is larger than `limit`, breaks off, or does not end before `deadline`.
+/// The body has more than `limit` bytes, is cut short, or does not end by `deadline`.
 pub async fn discard<B>(mut body: B, limit: usize, deadline: Instant) -> Result<(), Error>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -198,20 +202,24 @@ where
     let mut left = limit;
     while !body.is_end_stream() {
         let frame = timeout_at(deadline, body.frame()).await;
-        let frame = frame
-            .map_err(|_| Error::new(Kind::RequestTimeout, "the request's body does not come"))?;
+        let frame = frame.map_err(|_| {
+            Error::new(
+                Kind::RequestTimeout,
+                "the request body did not arrive in time",
+            )
+        })?;
         let Some(frame) = frame else { break };
         let Ok(frame) = frame else {
             return Err(Error::new(
                 Kind::BadRequest,
-                "the request's body breaks off",
+                "the request body is cut short",
             ));
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         left = left.checked_sub(bytes).ok_or_else(|| {
             Error::new(
                 Kind::BodyTooLarge,
-                "this GET has no business with a body of this size",
+                "a GET request must not have a body of this size",
             )
         })?;
     }
@@ -233,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_the_gateway_is_taken_out_and_the_rest_stays() {
+    fn headers_for_the_gateway_are_removed_and_all_others_stay() {
         let (caller, parts) = take(|request| {
             request
                 .header("authorization", "Bearer t")

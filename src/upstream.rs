@@ -30,7 +30,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::body::{self, Body, Fault, Progress};
+use crate::body::{self, Body, Fault, Streamed};
 use crate::config::Config;
 use crate::config::file::ConfigFile;
 use crate::error::{Error, Kind};
@@ -279,7 +279,7 @@ impl Upstream {
         &self,
         call: &Call,
         config: &Config,
-        (body, mut progress): (Body, Progress),
+        Streamed { body, mut progress }: Streamed,
         (admit_by, answer_by): (Instant, Option<Instant>),
         stats: &mut CallStats,
     ) -> Result<Response<Body>, Error> {
@@ -324,8 +324,8 @@ impl Upstream {
         })?;
         let (mut parts, incoming) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
-        let (body, _) = body::stream(incoming, settings.body_idle_timeout);
-        Ok(Response::from_parts(parts, body))
+        let stream = body::stream(incoming, settings.body_idle_timeout);
+        Ok(Response::from_parts(parts, stream.body))
     }
 }
 
