@@ -12,7 +12,10 @@ pub mod breaker;
 mod budget;
 pub mod client;
 mod connector;
+mod failure;
+mod failure_log;
 mod pool;
+mod resolver;
 pub mod retry;
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,8 @@ use crate::token::{BearerToken, SkillId};
 use breaker::{Breaker, BreakerSnapshot, Pass};
 use budget::Budget;
 use client::{Client, ResponseBody};
+use failure::Failure;
+use failure_log::FailureLog;
 use retry::{Outcome, Tally, Verdict};
 
 /// One call, as often as it takes.
@@ -89,6 +94,7 @@ pub struct Upstream {
 struct Guards {
     budget: Budget,
     breaker: Breaker,
+    failures: FailureLog,
 }
 
 impl Upstream {
@@ -103,6 +109,7 @@ impl Upstream {
         let guards = Region::ALL.map(|region| Guards {
             budget: Budget::new(&config.retry),
             breaker: Breaker::new(region, config.breaker, Arc::clone(&metrics)),
+            failures: FailureLog::new(region),
         });
         Self {
             client,
@@ -153,8 +160,8 @@ impl Upstream {
         stats: &mut CallStats,
     ) -> Result<BufferedResponse, Error> {
         tokio::pin!(abandoned);
-        let stands = |outcome: Result<BufferedResponse, Kind>| {
-            outcome.map_err(|kind| failed(call.region, kind))
+        let stands = |outcome: Result<BufferedResponse, Failure>| {
+            outcome.map_err(|failure| failure.into_error(call.region))
         };
         let Guards { budget, .. } = self.guards(call.region);
         let mut last = None;
@@ -240,7 +247,7 @@ impl Upstream {
         config: &Config,
         permit: Permit,
         deadline: Instant,
-    ) -> (Result<BufferedResponse, Kind>, Duration) {
+    ) -> (Result<BufferedResponse, Failure>, Duration) {
         let started = Instant::now();
         let limit = started + config.file.upstream.answer_timeout;
         // Pinned where it is made: a future that is moved into another is copied, with
@@ -255,12 +262,22 @@ impl Upstream {
         });
         let outcome = timeout_at(limit.min(deadline), answer).await;
         // Only a time-out of its own says something about upstream.
-        let outcome = outcome.unwrap_or(Err(match limit <= deadline {
-            true => Kind::AnswerTimeout,
-            false => Kind::Deadline,
-        }));
+        let outcome = outcome.unwrap_or_else(|_| {
+            let timeout = if limit <= deadline {
+                Kind::AnswerTimeout
+            } else {
+                Kind::Deadline
+            };
+            Err(timeout.into())
+        });
         let took = started.elapsed();
-        let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
+        if let Err(failure) = &outcome {
+            self.guards(call.region).failures.record(failure);
+        }
+        let label = outcome
+            .as_ref()
+            .map(Response::status)
+            .map_err(Failure::kind);
         let skill = call.skill.as_ref();
         self.metrics
             .attempt(call.region, Family::Profile, skill, label, took);
@@ -304,11 +321,14 @@ impl Upstream {
             .send(permit, request_of(call, body), call.token.as_ref());
         let outcome = tokio::select! {
             outcome = send => outcome,
-            () = progress.still_for(settings.answer_timeout) => Err(Kind::AnswerTimeout),
-            () = until(answer_by) => Err(Kind::AnswerTimeout),
+            () = progress.still_for(settings.answer_timeout) => Err(Kind::AnswerTimeout.into()),
+            () = until(answer_by) => Err(Kind::AnswerTimeout.into()),
         };
         stats.upstream_time = started.elapsed();
-        let label = outcome.as_ref().map(Response::status).map_err(|kind| *kind);
+        let label = outcome
+            .as_ref()
+            .map(Response::status)
+            .map_err(Failure::kind);
         self.metrics.attempt(
             call.region,
             Family::Passthrough,
@@ -316,11 +336,14 @@ impl Upstream {
             label,
             stats.upstream_time,
         );
-        let response = outcome.map_err(|kind| match progress.fault() {
+        let response = outcome.map_err(|failure| match progress.fault() {
             // What looks like upstream's failure was the caller's.
             Some(Fault::Broke) => Error::new(Kind::BadRequest, "the request's body breaks off"),
             Some(Fault::Stalled) => Error::new(Kind::RequestTimeout, "the request's body stalls"),
-            None => failed(call.region, kind),
+            None => {
+                self.guards(call.region).failures.record(&failure);
+                failure.into_error(call.region)
+            }
         })?;
         let (mut parts, incoming) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
@@ -333,19 +356,19 @@ impl Upstream {
 ///
 /// # Errors
 /// It breaks off, or is larger than `limit`, in bytes.
-async fn whole(mut body: ResponseBody, limit: usize) -> Result<Bytes, Kind> {
+async fn whole(mut body: ResponseBody, limit: usize) -> Result<Bytes, Failure> {
     let (mut first, mut all) = (Bytes::new(), BytesMut::new());
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
             break;
         };
-        let frame = frame.map_err(|_| Kind::AnswerLost)?;
+        let frame = frame.map_err(Failure::reading_body)?;
         // What is not data is trailers.
         let Ok(piece) = frame.into_data() else {
             continue;
         };
         if piece.len() > limit - first.len().max(all.len()) {
-            return Err(Kind::AnswerTooLarge);
+            return Err(Kind::AnswerTooLarge.into());
         }
         if first.is_empty() && all.is_empty() {
             first = piece;
@@ -368,7 +391,7 @@ async fn until(time: Option<Instant>) {
 }
 
 /// An attempt's outcome, as far as it is judged.
-fn seen(outcome: &Result<BufferedResponse, Kind>) -> Outcome {
+fn seen(outcome: &Result<BufferedResponse, Failure>) -> Outcome {
     match outcome {
         Ok(whole) => {
             let headers = whole.headers();
@@ -378,7 +401,7 @@ fn seen(outcome: &Result<BufferedResponse, Kind>) -> Outcome {
                 .then(|| retry::retry_after(headers, SystemTime::now()));
             Outcome::Answered(whole.status(), asked.flatten())
         }
-        Err(kind) => Outcome::Failed(*kind),
+        Err(failure) => Outcome::Failed(failure.kind()),
     }
 }
 
@@ -409,18 +432,4 @@ pub(crate) fn refused(refusal: Refusal) -> Error {
         }
     };
     Error::new(kind, message).retry_after(refusal.wait)
-}
-
-fn failed(region: Region, kind: Kind) -> Error {
-    let what = match kind {
-        Kind::Dns => "its name cannot be resolved",
-        Kind::Connect => "no connection",
-        Kind::ConnectTimeout => "no connection in time",
-        Kind::Tls => "its certificate or TLS is not acceptable",
-        Kind::AnswerTooLarge => "the answer is larger than upstream.max_answer_bytes",
-        Kind::BadAnswer => "the answer is none that HTTP allows here",
-        Kind::AnswerTimeout | Kind::Deadline => "no whole answer in time",
-        _ => "the connection broke before the whole answer was there",
-    };
-    Error::new(kind, format!("upstream {region}: {what}"))
 }

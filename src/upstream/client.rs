@@ -10,19 +10,18 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::connector::Connector;
+use super::failure::Failure;
 use super::pool::{Incoming, Pool};
 use super::retry::retry_after;
 use crate::body::Body;
@@ -78,12 +77,12 @@ impl Client {
     /// # Errors
     /// What kept an answer from coming. Only if no connection could be made is it
     /// certain that nothing was sent, and the permit gives its slots back at once.
-    pub async fn send(
+    pub(super) async fn send(
         &self,
         mut permit: Permit,
         mut request: Request<Body>,
         token: Option<&BearerToken>,
-    ) -> Result<Response<ResponseBody>, Kind> {
+    ) -> Result<Response<ResponseBody>, Failure> {
         if let Some(token) = token {
             request
                 .headers_mut()
@@ -92,22 +91,22 @@ impl Client {
         permit.sent();
         let outcome = match &self.wire {
             Wire::Network(pool) => pool.request(&mut request).await.map(network),
-            Wire::Model(model) => model(request).await.map(modelled),
+            Wire::Model(model) => model(request).await.map(modelled).map_err(Failure::from),
         };
         match outcome {
             Ok(response) => {
                 permit.answered(answered(&response));
                 // Nobody asked to switch protocols (RFC 9110 §15.2.2).
                 match response.status() {
-                    StatusCode::SWITCHING_PROTOCOLS => Err(Kind::BadAnswer),
+                    StatusCode::SWITCHING_PROTOCOLS => Err(Kind::BadAnswer.into()),
                     _ => Ok(response),
                 }
             }
-            Err(kind) => {
-                if never_left(kind) {
+            Err(failure) => {
+                if never_left(failure.kind()) {
                     permit.not_sent();
                 }
-                Err(kind)
+                Err(failure)
             }
         }
     }
@@ -123,17 +122,9 @@ fn modelled(response: Response<Bytes>) -> Response<ResponseBody> {
 
 /// Opens an empty pool.
 pub(super) fn pool(config: &Upstream) -> Result<Arc<Pool>, TlsError> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    http.set_keepalive(Some(Duration::from_secs(60)));
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls_config(&config.tls)?)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(http);
+    let tls = tls_config(&config.tls)?;
     Ok(Arc::new(Pool::new(
-        Connector::new(connector, config.connect_timeout),
+        Connector::new(tls, config.connect_timeout),
         config.pool_idle_timeout,
         config.pool_max_idle_per_host,
     )))

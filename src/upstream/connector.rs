@@ -1,76 +1,65 @@
-//! A connection, TLS included, in bounded time.
+//! Opens connections, TLS included, within a time limit.
+//!
+//! hyper-util limits the time for TCP alone; here one limit covers the lookup of the
+//! host name, TCP and the TLS handshake.
 
-use std::error::Error as StdError;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tower_service::Service;
+use tower_service::Service as _;
 
-use crate::body::BoxError;
-use crate::error::Kind;
+use super::failure::Failure;
+use super::resolver::Resolver;
 
-/// hyper-util bounds the opening of a TCP connection, and nothing bounds what comes
-/// after it; this bounds the two together.
-#[derive(Clone)]
+/// How often an idle connection is probed by TCP.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// An open connection.
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// Opens connections to `http` and `https` origins.
 pub(super) struct Connector {
-    inner: HttpsConnector<HttpConnector>,
+    tls: Arc<ClientConfig>,
     timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(inner: HttpsConnector<HttpConnector>, timeout: Duration) -> Self {
-        Self { inner, timeout }
-    }
-}
-
-/// A connection as bytes.
-pub(super) type Stream = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
-
-impl Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+    /// Offers HTTP/2 and HTTP/1.1 over TLS, and gives up after `timeout`.
+    pub(super) fn new(mut tls: ClientConfig, timeout: Duration) -> Self {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self {
+            tls: Arc::new(tls),
+            timeout,
+        }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = timeout(self.timeout, self.inner.call(uri));
-        Box::pin(async move {
-            connecting
-                .await
-                .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-        })
-    }
-}
-
-/// Why there is no connection.
-pub(super) fn kind_of(error: &(dyn StdError + Send + Sync + 'static)) -> Kind {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return Kind::Tls;
-        }
-        // The connector has no type for this, only these words.
-        if error.to_string().starts_with("dns error") {
-            return Kind::Dns;
-        }
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
-            return Kind::ConnectTimeout;
-        }
-        // What an io::Error wraps is not its source but what it stands for.
-        cause = match io.and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
+    /// Opens a connection to the origin of `uri`.
+    ///
+    /// # Errors
+    /// Why there is no connection. Nothing was sent.
+    pub(super) async fn connect(&self, uri: Uri) -> Result<Stream, Failure> {
+        let resolver = Resolver::default();
+        let mut tcp = HttpConnector::new_with_resolver(resolver.clone());
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(TCP_KEEPALIVE));
+        let mut connector = HttpsConnector::from((tcp, Arc::clone(&self.tls)));
+        let connecting = async {
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(uri).await
         };
+        match timeout(self.timeout, connecting).await {
+            Ok(connected) => connected.map_err(Failure::connecting),
+            Err(elapsed) if resolver.is_resolving() => Err(Failure::resolve_timeout(elapsed)),
+            Err(elapsed) => Err(Failure::connect_timeout(elapsed)),
+        }
     }
-    Kind::Connect
 }

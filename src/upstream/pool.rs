@@ -30,9 +30,9 @@ use hyper_util::client::legacy::connect::Connection as _;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
-use tower_service::Service as _;
 
-use super::connector::{Connector, Stream, kind_of};
+use super::connector::{Connector, Stream};
+use super::failure::Failure;
 use crate::body::{self, Body};
 use crate::error::Kind;
 pub(super) use driven::Incoming;
@@ -83,10 +83,10 @@ struct Origin {
 type Shared = http2::SendRequest<Outgoing>;
 
 /// What came of opening a connection, once that is known.
-type Opened = Option<Result<(), Kind>>;
+type Opened = Option<Result<(), Failure>>;
 
 /// A connection to come, and whether it has been used before.
-type Opening = Pin<Box<dyn Future<Output = Result<(Connection, bool), Kind>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<(Connection, bool), Failure>> + Send>>;
 
 /// An HTTP/2 connection on which nothing has come for this long while a call is under
 /// way is asked whether it lives, and closed if it does not say so. One whose other side
@@ -136,7 +136,7 @@ impl Pool {
     pub(super) async fn request(
         self: &Arc<Self>,
         request: &mut Request<Body>,
-    ) -> Result<Response<Incoming>, Kind> {
+    ) -> Result<Response<Incoming>, Failure> {
         loop {
             let (connection, kept) = match self.way(request.uri())? {
                 Way::Kept(connection) => (connection, true),
@@ -175,7 +175,7 @@ impl Pool {
                     *request.headers_mut() = parts.headers;
                     *request.body_mut() = body.0;
                 }
-                _ => return Err(Kind::AnswerLost),
+                _ => return Err(Failure::awaiting_head(error.into_error())),
             }
         }
     }
@@ -198,13 +198,13 @@ impl Pool {
                     }
                     Way::OpenForAll(tell) => {
                         let opened = this.open(uri.clone()).await;
-                        tell.send_replace(Some(opened.as_ref().map(drop).map_err(|kind| *kind)));
+                        tell.send_replace(Some(opened.as_ref().map(drop).map_err(Failure::clone)));
                         return Ok((opened?, false));
                     }
                     Way::Wait(mut opened) => {
                         // Without an outcome, whoever opened it has left.
                         if let Ok(opened) = opened.wait_for(Option::is_some).await {
-                            opened.unwrap_or(Ok(()))?;
+                            opened.clone().unwrap_or(Ok(()))?;
                         }
                     }
                 }
@@ -213,10 +213,10 @@ impl Pool {
         })
     }
 
-    fn way(&self, uri: &Uri) -> Result<Way, Kind> {
+    fn way(&self, uri: &Uri) -> Result<Way, Failure> {
         let now = Instant::now();
         let mut state = self.lock();
-        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        let origin = state.origin(uri).ok_or(Failure::from(Kind::Internal))?;
         if let Some((shared, used)) = &mut origin.shared {
             if !shared.is_closed() && now - *used < self.idle_timeout {
                 *used = now;
@@ -250,24 +250,20 @@ impl Pool {
     }
 
     /// Opens a connection.
-    async fn open(self: &Arc<Self>, uri: Uri) -> Result<Connection, Kind> {
-        let mut connector = self.connector.clone();
-        let ready = poll_fn(|cx| connector.poll_ready(cx)).await;
-        ready.map_err(|error| kind_of(&*error))?;
-        let stream = connector.call(uri.clone()).await;
-        let stream = stream.map_err(|error| kind_of(&*error))?;
+    async fn open(self: &Arc<Self>, uri: Uri) -> Result<Connection, Failure> {
+        let stream = self.connector.connect(uri.clone()).await?;
         match stream.connected().is_negotiated_h2() {
             true => self.share(&uri, stream).await.map(Connection::Shared),
             false => self.own(&uri, stream).await.map(Connection::Own),
         }
     }
 
-    async fn own(&self, uri: &Uri, stream: Stream) -> Result<Box<Driven>, Kind> {
+    async fn own(&self, uri: &Uri, stream: Stream) -> Result<Box<Driven>, Failure> {
         let (sender, connection) = http1::handshake(stream)
             .await
-            .map_err(|_| Kind::AnswerLost)?;
+            .map_err(Failure::awaiting_head)?;
         let mut state = self.lock();
-        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        let origin = state.origin(uri).ok_or(Failure::from(Kind::Internal))?;
         origin.speaks_http1 = true;
         Ok(Box::new(Driven::new(
             sender,
@@ -276,17 +272,17 @@ impl Pool {
         )))
     }
 
-    async fn share(self: &Arc<Self>, uri: &Uri, stream: Stream) -> Result<Shared, Kind> {
+    async fn share(self: &Arc<Self>, uri: &Uri, stream: Stream) -> Result<Shared, Failure> {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PONG_WITHIN)
             .handshake(stream);
-        let (sender, connection) = handshake.await.map_err(|_| Kind::AnswerLost)?;
+        let (sender, connection) = handshake.await.map_err(Failure::awaiting_head)?;
         // Ends with the last sender, or with the connection.
         tokio::spawn(connection);
         let mut state = self.lock();
-        let origin = state.origin(uri).ok_or(Kind::Internal)?;
+        let origin = state.origin(uri).ok_or(Failure::from(Kind::Internal))?;
         origin.speaks_http1 = false;
         origin.shared = Some((sender.clone(), Instant::now()));
         self.keep_swept(&mut state);

@@ -181,7 +181,7 @@ async fn an_unknown_authority_is_refused_and_no_token_is_sent() {
         .token(&token(Region::Na))
         .send()
         .await;
-    reply.expect_own_error(502, "tls_protocol_error");
+    reply.expect_own_error(502, "tls_certificate_error");
     assert!(alexa.seen.lock().unwrap().versions.is_empty());
 }
 

@@ -57,11 +57,14 @@ async fn answer(stream: &mut TcpStream, answer: &str) -> String {
 const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
 
-async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Kind> {
+async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Failure> {
     let mut request = Request::new(body::whole(Bytes::new()));
     *request.uri_mut() = uri.clone();
     let body = pool.request(&mut request).await?.into_body();
-    let body = body.collect().await.map_err(|_| Kind::AnswerLost)?;
+    let body = body
+        .collect()
+        .await
+        .map_err(|error| Failure::reading_body(error.into()))?;
     Ok(body.to_bytes())
 }
 
@@ -115,7 +118,7 @@ async fn calls_one_after_the_other_share_a_connection() {
     };
     let calls = async {
         for _ in 0..3 {
-            assert_eq!(call(&pool, &uri).await, Ok(Bytes::from_static(b"hello")));
+            assert_eq!(call(&pool, &uri).await.unwrap(), "hello");
         }
     };
     let _open = bounded(async { tokio::join!(serve, calls) }).await;
@@ -144,7 +147,8 @@ async fn a_call_that_was_begun_is_not_begun_anew() {
     };
     let calls = async {
         assert!(call(&pool, &origin.uri).await.is_ok());
-        assert_eq!(call(&pool, &origin.uri).await, Err(Kind::AnswerLost));
+        let failure = call(&pool, &origin.uri).await.unwrap_err();
+        assert_eq!(failure.kind(), Kind::AnswerLost);
     };
     bounded(async { tokio::join!(serve, calls) }).await;
 }
@@ -233,8 +237,9 @@ async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
         panic!("nobody opens one");
     };
     let waiting = pool.opened(pool.way(&uri).unwrap(), &uri);
-    tell.send_replace(Some(Err(Kind::Tls)));
-    assert_eq!(bounded(waiting).await.err(), Some(Kind::Tls));
+    tell.send_replace(Some(Err(Kind::Tls.into())));
+    let failure = bounded(waiting).await.err();
+    assert_eq!(failure.map(|failure| failure.kind()), Some(Kind::Tls));
 }
 
 #[tokio::test]
