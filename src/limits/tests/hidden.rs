@@ -1,7 +1,7 @@
 //! That a quota which nobody publishes is found, used, and found again when it
 //! changes: virtual hours against an upstream that answers 429.
 
-use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,19 +10,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, skill};
-use crate::limits::{Answered, Family, Limits, Priority};
+use crate::lab::window::{QuotaWindow, WindowKind};
+use crate::limits::{Answered, Family, Limits, Priority, Quota};
 use crate::region::Region;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// How the upstream counts.
-#[derive(Clone, Copy, Debug)]
-enum Shape {
-    Sliding,
-    Fixed,
-    /// A token bucket with room for so many.
-    Bucket(f64),
-}
 
 /// What the upstream did in one second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,68 +23,39 @@ struct Second {
     refused: u32,
 }
 
+/// An upstream that keeps a quota of requests a second.
 struct Upstream {
-    shape: Shape,
-    /// Requests per second.
-    limit: f64,
+    quota: Quota,
+    window: QuotaWindow,
     start: Instant,
-    taken: VecDeque<Instant>,
-    tokens: (f64, Instant),
     seconds: Vec<Second>,
     gave_up_with: Vec<Duration>,
 }
 
 impl Upstream {
-    fn new(shape: Shape, start: Instant) -> Self {
-        Self {
-            shape,
-            limit: 0.0,
-            start,
-            taken: VecDeque::new(),
-            tokens: (f64::INFINITY, start),
-            seconds: Vec::new(),
-            gave_up_with: Vec::new(),
+    fn accepts(&mut self, now: Instant) -> bool {
+        let accepted = self.window.admit(self.quota, now).is_ok();
+        let second = (now - self.start).as_secs() as usize;
+        if self.seconds.len() <= second {
+            self.seconds.resize(second + 1, Second::default());
         }
-    }
-
-    fn takes(&mut self, now: Instant) -> bool {
-        let into = (now - self.start).as_secs_f64();
-        let counts = |at: Instant| match self.shape {
-            Shape::Sliding => at + SECOND > now,
-            _ => (at - self.start).as_secs() == (now - self.start).as_secs(),
-        };
-        while self.taken.front().is_some_and(|at| !counts(*at)) {
-            self.taken.pop_front();
-        }
-        let takes = match self.shape {
-            Shape::Bucket(room) => {
-                let (tokens, at) = self.tokens;
-                let tokens = (tokens + (now - at).as_secs_f64() * self.limit).min(room);
-                self.tokens = (if tokens >= 1.0 { tokens - 1.0 } else { tokens }, now);
-                tokens >= 1.0
-            }
-            _ => (self.taken.len() as f64) < self.limit,
-        };
-        self.seconds.resize(
-            (into as usize + 1).max(self.seconds.len()),
-            Second::default(),
-        );
-        let second = &mut self.seconds[into as usize];
-        if takes {
-            self.taken.push_back(now);
+        let second = &mut self.seconds[second];
+        if accepted {
             second.taken += 1;
         } else {
             second.refused += 1;
         }
-        takes
+        accepted
     }
 }
 
 /// A morning of one skill.
 struct Morning {
-    shape: Shape,
+    window: WindowKind,
+    /// The capacity of a bucket; `None` for windows.
+    burst: Option<NonZeroU32>,
     /// From which second on how many a second are allowed.
-    limits: &'static [(usize, f64)],
+    limits: &'static [(usize, u32)],
     /// How many requests a second are offered, at random moments.
     offered: f64,
     seconds: u32,
@@ -108,6 +71,16 @@ struct Played {
 }
 
 impl Morning {
+    /// The upstream's quota in a second.
+    fn quota(&self, second: usize) -> Quota {
+        let limit = self.limits.iter().rfind(|(from, _)| *from <= second);
+        Quota {
+            requests: limit.unwrap().1.try_into().unwrap(),
+            per: SECOND,
+            burst: self.burst,
+        }
+    }
+
     async fn play(&self) -> Played {
         println!("seed {:#x}", self.seed);
         let mut dice = Rng::with_seed(self.seed);
@@ -115,14 +88,19 @@ impl Morning {
         settings.profile.adaptive = true;
         let ours = Arc::new(Limits::new(&settings));
         let start = Instant::now();
-        let upstream = Arc::new(Mutex::new(Upstream::new(self.shape, start)));
+        let upstream = Arc::new(Mutex::new(Upstream {
+            quota: self.quota(0),
+            window: QuotaWindow::new(self.window, start),
+            start,
+            seconds: Vec::new(),
+            gave_up_with: Vec::new(),
+        }));
         let end = start + SECOND * self.seconds;
         let (mut calls, mut at) = (JoinSet::new(), start);
         while at < end {
             sleep_until(at).await;
             let second = (at - start).as_secs() as usize;
-            let limit = self.limits.iter().rfind(|(from, _)| *from <= second);
-            upstream.lock().unwrap().limit = limit.unwrap().1;
+            upstream.lock().unwrap().quota = self.quota(second);
             calls.spawn(call(
                 Arc::clone(&ours),
                 Arc::clone(&upstream),
@@ -163,7 +141,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
         let round_trip = 60 * MS + jitter.mul_f64(dice.f64());
         let there = round_trip.mul_f64(dice.f64());
         sleep(there).await;
-        let taken = upstream.lock().unwrap().takes(Instant::now());
+        let taken = upstream.lock().unwrap().accepts(Instant::now());
         sleep(round_trip - there).await;
         if taken {
             return permit.answered(Answered::Counted);
@@ -187,24 +165,25 @@ impl Played {
 #[tokio::test(start_paused = true)]
 async fn a_hidden_quota_is_used_with_hardly_a_429() {
     let mut seed = 0x5eed_0010;
-    for shape in [
-        Shape::Sliding,
-        Shape::Fixed,
-        Shape::Bucket(5.0),
-        Shape::Bucket(20.0),
+    for (window, burst) in [
+        (WindowKind::Sliding, None),
+        (WindowKind::Fixed, None),
+        (WindowKind::Bucket, NonZeroU32::new(5)),
+        (WindowKind::Bucket, NonZeroU32::new(20)),
     ] {
         // A bucket that is full hides for a while that it runs dry, and a small one
         // has less room than jitter takes.
-        let (least_used, most_refused) = match shape {
-            Shape::Bucket(_) => (0.75, 3.0),
-            Shape::Sliding | Shape::Fixed => (0.85, 1.0),
+        let (least_used, most_refused) = match window {
+            WindowKind::Bucket => (0.75, 3.0),
+            WindowKind::Sliding | WindowKind::Fixed => (0.85, 1.0),
         };
         let mut all = (0.0, 0.0);
         for offered in [19.0, 30.0, 60.0] {
             seed += 1;
             let morning = Morning {
-                shape,
-                limits: &[(0, 20.0)],
+                window,
+                burst,
+                limits: &[(0, 20)],
                 offered,
                 seconds: 1260,
                 jitter: 40 * MS,
@@ -219,24 +198,28 @@ async fn a_hidden_quota_is_used_with_hardly_a_429() {
             let left = played.gave_up_with.iter().max();
             let left = left.copied().unwrap_or_default();
             println!(
-                "{shape:?}, {offered}/s offered: {used:.3} used; {} gave up, with {left:?} left",
+                "{window} {burst:?}, {offered}/s offered: {used:.3} used; {} gave up, with {left:?} left",
                 played.gave_up_with.len()
             );
             assert!(used >= least_used, "{used}");
             assert!(left < SECOND * 5 / 4, "{left:?}");
         }
         let per_thousand = 1000.0 * all.1 / (all.0 + all.1);
-        println!("{shape:?}: {per_thousand:.2} of 1000 refused after the first minute");
+        println!("{window} {burst:?}: {per_thousand:.2} of 1000 refused after the first minute");
         assert!(per_thousand <= most_refused, "{per_thousand}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hidden_quota_that_changes_is_found_again() {
-    for (seed, shape) in [(0x5eed_0020, Shape::Sliding), (0x5eed_0021, Shape::Fixed)] {
+    for (seed, window) in [
+        (0x5eed_0020, WindowKind::Sliding),
+        (0x5eed_0021, WindowKind::Fixed),
+    ] {
         let morning = Morning {
-            shape,
-            limits: &[(0, 20.0), (300, 5.0), (600, 20.0), (900, 40.0)],
+            window,
+            burst: None,
+            limits: &[(0, 20), (300, 5), (600, 20), (900, 40)],
             offered: 60.0,
             seconds: 1100,
             jitter: 40 * MS,
@@ -244,10 +227,10 @@ async fn a_hidden_quota_that_changes_is_found_again() {
         };
         let played = morning.play().await;
         let dropped = played.rates(310, 600);
-        println!("{shape:?}: ten seconds after the drop to 5: {dropped:?}");
+        println!("{window}: ten seconds after the drop to 5: {dropped:?}");
         assert!(dropped.0 >= 4.25 && dropped.1 <= 0.05, "{dropped:?}");
         let risen = played.rates(1020, 1100);
-        println!("{shape:?}: two minutes after the rise to 40: {risen:?}");
+        println!("{window}: two minutes after the rise to 40: {risen:?}");
         assert!(risen.0 >= 32.0, "{risen:?}");
     }
 }

@@ -5,7 +5,6 @@
 //! answer; some are never answered and some are reset. The upstream refuses what
 //! exceeds the quota in a sliding window, and in a fixed one that begins anywhere.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, quota, skill};
+use crate::lab::window::{QuotaWindow, WindowKind};
 use crate::limits::{Answered, Family, Limits, Permit, Priority, Quota};
 use crate::region::Region;
 
@@ -24,45 +24,30 @@ struct Count {
     refused_fixed: usize,
 }
 
-/// An upstream that counts in both kinds of window.
+/// An upstream that holds each request against both kinds of window.
 struct Upstream {
     quota: Quota,
-    /// Where fixed windows begin.
-    origin: Instant,
-    sliding: VecDeque<Instant>,
-    fixed: (u128, u32),
+    sliding: QuotaWindow,
+    fixed: QuotaWindow,
     count: Count,
 }
 
 impl Upstream {
+    /// Creates an upstream whose fixed windows begin at `origin`.
     fn new(quota: Quota, origin: Instant) -> Self {
         Self {
             quota,
-            origin,
-            sliding: VecDeque::new(),
-            fixed: (0, 0),
+            sliding: QuotaWindow::new(WindowKind::Sliding, origin),
+            fixed: QuotaWindow::new(WindowKind::Fixed, origin),
             count: Count::default(),
         }
     }
 
     fn stamp(&mut self, now: Instant) {
-        let limit = self.quota.requests.get();
+        let refuses = |window: &mut QuotaWindow| window.admit(self.quota, now).is_err();
         self.count.taken += 1;
-        while self
-            .sliding
-            .front()
-            .is_some_and(|at| *at + self.quota.per <= now)
-        {
-            self.sliding.pop_front();
-        }
-        self.sliding.push_back(now);
-        self.count.refused_sliding += usize::from(self.sliding.len() > limit as usize);
-        let window = (now - self.origin).as_nanos() / self.quota.per.as_nanos();
-        if self.fixed.0 != window {
-            self.fixed = (window, 0);
-        }
-        self.fixed.1 += 1;
-        self.count.refused_fixed += usize::from(self.fixed.1 > limit);
+        self.count.refused_sliding += usize::from(refuses(&mut self.sliding));
+        self.count.refused_fixed += usize::from(refuses(&mut self.fixed));
     }
 }
 
