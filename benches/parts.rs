@@ -61,7 +61,7 @@ fn request(criterion: &mut Criterion) {
     let (config, parts) = (config(), parts());
     criterion.bench_function("route", |bench| {
         bench.iter(|| {
-            config.routes.route(black_box(&Evidence {
+            config.gateway.routes.route(black_box(&Evidence {
                 host: Some("api.amazonalexa.com"),
                 path: parts.uri.path(),
                 target: parts.uri.path_and_query(),
@@ -131,7 +131,7 @@ fn admit(criterion: &mut Criterion) {
         .enable_all()
         .build()
         .expect("a runtime");
-    let limits = runtime.block_on(async { Limits::new(&config().limits) });
+    let limits = runtime.block_on(async { Limits::new(&config().gateway.limits) });
     let deadline = Instant::now() + HOUR;
     // The permit is dropped unused, so the quota never runs out.
     criterion.bench_function("limits: admit", |bench| {

@@ -153,7 +153,7 @@ async fn gateway(mock: &Mock) -> anyhow::Result<Server> {
         environment: &[],
     };
     let config = Config::load(&sources).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    Ok(Server::start(config).await?)
+    Ok(Server::start(config.server, config.admin, config.gateway).await?)
 }
 
 /// The best that `limit_req` can be told: the quota as a rate, delays rather than

@@ -10,6 +10,7 @@
 //! Nothing here changes anything, and nothing shows a token or a person.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -25,6 +26,13 @@ use crate::limits::{Family, LaneSnapshot, Learned};
 use crate::metrics::{LaneLabels, RegionLabels, Traffic};
 use crate::region::Region;
 use crate::upstream::breaker::{BreakerSnapshot, Phase};
+
+/// Where operators are served.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// The address to listen on, if any.
+    pub address: Option<SocketAddr>,
+}
 
 /// What there is to tell beyond the gateway's own figures.
 #[derive(Debug)]
@@ -187,7 +195,7 @@ impl Admin {
     }
 
     fn status(&self) -> Response<Bytes> {
-        let (config, gateway) = (self.gateway.config(), &self.gateway);
+        let (policy, gateway) = (self.gateway.policy(), &self.gateway);
         let (mut traffic, skills) = gateway.metrics().traffic();
         let region = |region: Region| {
             let lane = |family: Family| {
@@ -196,7 +204,7 @@ impl Admin {
                 (family.name(), LaneStatus { lane, learned })
             };
             let status = RegionStatus {
-                upstream: config.routes.upstream(region).to_string(),
+                upstream: policy.routes.upstream(region).to_string(),
                 traffic: traffic.remove(region.name()).unwrap_or_default(),
                 breaker: gateway.upstream().breaker(region),
                 limits: Family::ALL.into_iter().map(lane).collect(),
@@ -213,9 +221,9 @@ impl Admin {
             skills,
             cache: CacheSize {
                 entries: gateway.cache().len(),
-                max_entries: config.capacity.max_entries,
+                max_entries: policy.cache.max_entries,
                 bytes: gateway.cache().weight_bytes(),
-                max_bytes: config.capacity.max_bytes,
+                max_bytes: policy.cache.max_bytes,
             },
             flights,
             waiters,

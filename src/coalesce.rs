@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub use flight::Interest;
 use flight::Running;
 use registry::Registry;
-pub use registry::{Key, Outcome, TooManyWaiters, WaiterLimits};
+pub use registry::{Key, Outcome, Policy, TooManyWaiters};
 pub use waiter::{NotLanded, Waiter};
 
 /// The flights of one process. Cheap to clone; clones share the flights.
@@ -54,7 +54,7 @@ impl<K: Key, T: Outcome> Flights<K, T> {
         &self,
         key: K,
         deadline: Instant,
-        limits: &WaiterLimits,
+        limits: &Policy,
         fetch: impl FnOnce(Interest<K, T>) -> F,
     ) -> Result<Waiter<K, T>, TooManyWaiters>
     where

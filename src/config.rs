@@ -1,39 +1,47 @@
 //! The configuration as it is meant: validated once, then never again.
 //!
-//! [`Config::load`] merges the layers ([`layers`]), reads them ([`mod@file`]) and
+//! [`Config::load`] merges the layers ([`layers`]), reads them (`file`) and
 //! turns them into the values that the rooms work with. Every problem is found
 //! before the first is told. A [`Config`] never changes; a reload makes a new one
 //! ([`reload`]).
 
-pub mod duration;
-pub mod file;
+mod file;
 pub mod layers;
 pub mod reload;
 mod validate;
 
 use std::time::Duration;
 
-use crate::cache::Capacity;
-use crate::coalesce::WaiterLimits;
-use crate::limits::LimitsConfig;
-use crate::route::RouteTable;
+use tracing_subscriber::filter::Targets;
+
+use crate::{admin, gateway, server};
 use file::ConfigFile;
+pub use file::LogFormat;
 use layers::{Layers, Problem, Sources};
 use validate::Check;
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Regions, names, upstreams and rules.
-    pub routes: RouteTable,
-    /// How much may be stored.
-    pub capacity: Capacity,
-    /// How many may wait for calls in flight.
-    pub waiters: WaiterLimits,
-    /// Quotas and queues.
-    pub limits: LimitsConfig,
-    /// Everything as written, for what needs no further meaning.
-    pub file: ConfigFile,
+    /// Where skills are served, and how connections are treated.
+    pub server: server::Policy,
+    /// Where operators are served.
+    pub admin: admin::Policy,
+    /// What requests keep to.
+    pub gateway: gateway::Policy,
+    /// How the log is written.
+    pub log: LogPolicy,
+    /// Everything as written, to print and to compare.
+    file: ConfigFile,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct LogPolicy {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// What is logged.
+    pub level: Targets,
 }
 
 impl Config {
@@ -50,13 +58,15 @@ impl Config {
         };
         let mut check = Check { layers, problems };
         let config = Self {
-            routes: check.routes(&file),
-            capacity: Capacity {
-                max_bytes: file.cache.max_bytes,
-                max_entries: file.cache.max_entries,
+            server: server(&file),
+            admin: admin::Policy {
+                address: file.admin.enabled.then_some(file.admin.address),
             },
-            waiters: file.coalesce,
-            limits: check.limits(&file),
+            gateway: check.gateway(&file),
+            log: LogPolicy {
+                format: file.log.format,
+                level: check.log_level(&file),
+            },
             file,
         };
         check.ranges(&config.file);
@@ -103,6 +113,20 @@ impl Config {
     }
 }
 
+fn server(file: &ConfigFile) -> server::Policy {
+    let server = &file.server;
+    server::Policy {
+        listeners: server.listeners.clone(),
+        max_connections: server.max_connections,
+        timeouts: server::Timeouts {
+            request_head: server.request_head_timeout,
+            idle: server.idle_timeout,
+            write: file.passthrough.body_idle_timeout,
+            drain: server.drain_timeout,
+        },
+    }
+}
+
 fn pool(file: &ConfigFile) -> (Duration, usize) {
     (
         file.upstream.pool_idle_timeout,
@@ -127,10 +151,13 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_so_is_the_example() {
         let config = load("").unwrap();
-        assert_eq!(config.routes.rules().len(), 12);
-        assert_eq!(config.file.deadline.default, Duration::from_millis(2500));
+        assert_eq!(config.gateway.routes.rules().len(), 12);
+        assert_eq!(config.gateway.deadline.default, Duration::from_millis(2500));
         let example = load(include_str!("../config/example.toml")).unwrap();
-        assert_eq!(example.limits.profile.skill.unwrap().requests.get(), 20);
+        assert_eq!(
+            example.gateway.limits.profile.skill.unwrap().requests.get(),
+            20
+        );
     }
 
     #[test]
@@ -164,6 +191,18 @@ mod tests {
             );
         }
         assert_eq!(problems.len(), 8, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_bad_duration_is_refused_with_an_example_of_a_good_one() {
+        let problems = load("[cache]\nttl = 5\nexpiry_margin = '5'\n").unwrap_err();
+        assert_eq!(
+            problems,
+            [
+                "g.toml:2: cache.ttl: invalid type: integer `5`, expected a duration; write it like 10s or 1500ms",
+                "g.toml:3: cache.expiry_margin: invalid value: string \"5\", expected a duration; write it like 10s or 1500ms",
+            ]
+        );
     }
 
     #[test]
@@ -204,12 +243,20 @@ mod tests {
              quota = { requests = 7, per = '1s' }\n",
         )
         .unwrap();
-        let (skill, own) = config.limits.profile.skills.first_key_value().unwrap();
+        let (skill, own) = config
+            .gateway
+            .limits
+            .profile
+            .skills
+            .first_key_value()
+            .unwrap();
         assert_eq!(skill.as_str(), "amzn1.ask.skill.a");
         assert_eq!((own.weight, own.floor), (3, 20));
         assert_eq!(own.quota.unwrap().requests.get(), 7);
         assert_eq!(load(&config.effective()).unwrap().file, config.file);
-        assert!(config.limits.profile.adaptive && !config.limits.passthrough.adaptive);
+        assert!(
+            config.gateway.limits.profile.adaptive && !config.gateway.limits.passthrough.adaptive
+        );
 
         let problems = load(
             "[limits.profile.skills.me]\nweight = 0\nfloor = 5\n\
@@ -242,7 +289,6 @@ mod tests {
         let listeners = |text: &str| {
             let config = load(&format!("[server]\nlisteners = {text}")).unwrap();
             config
-                .file
                 .server
                 .listeners
                 .iter()

@@ -7,6 +7,7 @@
 //! given back, and a flight that others wait for, or that was sent, goes on.
 
 mod flight;
+mod policy;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -28,7 +29,6 @@ use crate::cache::response::{ResponseStamp, StoredResponse};
 use crate::cache::status::{CacheStatus, Forward};
 use crate::cache::{Cache, Lookup};
 use crate::coalesce::{Flights, NotLanded, Waiter};
-use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::headers::{CACHE_STATUS, REQUEST_ID, add_via};
 use crate::limits::{Family, Limits};
@@ -40,12 +40,14 @@ use crate::route::{Evidence, Route, RouteError, Rule};
 use crate::token::{BearerToken, ClaimsCache, DigestKey, SkillId, TokenDigest, UnverifiedClaims};
 use crate::upstream::client::{Client, TlsError};
 use crate::upstream::{self, Call, Upstream};
+pub use policy::{DeadlinePolicy, Policy};
+
 use flight::{Flight, FlightKey, Landed};
 
 /// Everything that requests share. Lives behind an `Arc`, for flights outlive
 /// the requests that start them.
 pub struct Gateway {
-    config: ArcSwap<Config>,
+    policy: ArcSwap<Policy>,
     digest_key: DigestKey,
     hints: ClaimsCache,
     cache: Cache,
@@ -115,30 +117,30 @@ impl Gateway {
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub fn new(config: Config) -> Result<Arc<Self>, BuildError> {
-        let client = Client::new(&config.file.upstream).map_err(BuildError::Tls)?;
-        Self::with_client(config, client)
+    pub fn new(policy: Policy) -> Result<Arc<Self>, BuildError> {
+        let client = Client::new(&policy.upstream.client).map_err(BuildError::Tls)?;
+        Self::with_client(policy, client)
     }
 
     /// Builds a gateway on a client that is already there, which may be a model.
     ///
     /// # Errors
     /// The operating system gives no randomness.
-    pub fn with_client(config: Config, client: Client) -> Result<Arc<Self>, BuildError> {
-        let limits = Arc::new(Limits::new(&config.limits));
+    pub fn with_client(policy: Policy, client: Client) -> Result<Arc<Self>, BuildError> {
+        let limits = Arc::new(Limits::new(&policy.limits));
         let metrics = Arc::new(Metrics::new());
         let counters = Arc::clone(&metrics);
-        let upstream = Upstream::new(client, Arc::clone(&limits), counters, &config.file);
+        let upstream = Upstream::new(client, Arc::clone(&limits), counters, &policy.upstream);
         Ok(Arc::new(Self {
             digest_key: DigestKey::random().map_err(BuildError::Randomness)?,
-            hints: ClaimsCache::for_answers(config.capacity.max_entries),
-            cache: Cache::new(config.capacity),
+            hints: ClaimsCache::for_answers(policy.cache.max_entries),
+            cache: Cache::new(policy.cache),
             flights: Flights::new(),
             upstream,
             limits,
             metrics,
             contradicting: Mutex::default(),
-            config: ArcSwap::from_pointee(config),
+            policy: ArcSwap::from_pointee(policy),
         }))
     }
 
@@ -169,12 +171,12 @@ impl Gateway {
         B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let config = self.config();
+        let policy = self.policy();
         let (parts, body) = request.into_parts();
-        let (log, metrics) = (config.file.log.requests, Arc::clone(&self.metrics));
+        let (log, metrics) = (policy.log_requests, Arc::clone(&self.metrics));
         let mut record = Record::start(parts.method.clone(), &parts.headers, log, metrics);
         let outcome = self
-            .answer(&config, parts, body, listener, &mut record)
+            .answer(&policy, parts, body, listener, &mut record)
             .await;
         let id = record.id.header();
         let response = match outcome {
@@ -203,18 +205,18 @@ impl Gateway {
         (response, record)
     }
 
-    /// Replaces the configuration. Requests on their way keep the one they began
-    /// with; cache and limits keep their state.
-    pub fn reconfigure(&self, config: Config) {
-        self.limits.reconfigure(&config.limits);
-        self.upstream.reconfigure(&config.file);
-        self.config.store(Arc::new(config));
+    /// Replaces the policy. Requests on their way keep the one they began with;
+    /// cache and limits keep their state.
+    pub fn reconfigure(&self, policy: Policy) {
+        self.limits.reconfigure(&policy.limits);
+        self.upstream.reconfigure(&policy.upstream);
+        self.policy.store(Arc::new(policy));
     }
 
-    /// The configuration of requests that begin now.
+    /// The policy of requests that begin now.
     #[must_use]
-    pub fn config(&self) -> Arc<Config> {
-        self.config.load_full()
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
     }
 
     /// The cache, for looking at and for sweeping.
@@ -250,7 +252,7 @@ impl Gateway {
     /// The steps, in order.
     async fn answer<B>(
         self: &Arc<Self>,
-        config: &Arc<Config>,
+        policy: &Arc<Policy>,
         mut parts: Parts,
         body: B,
         listener: Option<Region>,
@@ -270,11 +272,11 @@ impl Gateway {
             None => UnverifiedClaims::default(),
         };
         record.skill.clone_from(&hints.skill);
-        let route = route(config, &caller, &hints, &parts, listener)?;
+        let route = route(policy, &caller, &hints, &parts, listener)?;
         record.region = Some(route.region);
         record.template = Some(route.label());
         self.note_contradiction(&route, hints.skill.as_ref());
-        let limits = &config.file.deadline;
+        let limits = &policy.deadline;
         let answer_by = caller
             .timeout
             .map(|asked| record.started + asked.min(limits.max));
@@ -291,8 +293,8 @@ impl Gateway {
         // What a hit has no part in is boxed, here and below: a connection keeps room
         // for the future of its requests, and each request is moved into it.
         match ask.route.rule.clone().filter(|_| fetched) {
-            Some(rule) => self.fetch(config, ask, &rule, body, record).await,
-            None => Box::pin(self.relay(config, ask, body, record))
+            Some(rule) => self.fetch(policy, ask, &rule, body, record).await,
+            None => Box::pin(self.relay(policy, ask, body, record))
                 .await
                 .map(Reply::Streamed),
         }
@@ -301,7 +303,7 @@ impl Gateway {
     /// Answers a GET of a cached template.
     async fn fetch<B>(
         self: &Arc<Self>,
-        config: &Arc<Config>,
+        policy: &Arc<Policy>,
         ask: Ask,
         rule: &Arc<Rule>,
         body: B,
@@ -314,7 +316,7 @@ impl Gateway {
         // A hit takes no time, so it needs no clock of its own.
         let mut now = record.started;
         if !body.is_end_stream() {
-            let limit = config.file.server.max_discarded_body_bytes;
+            let limit = policy.max_discarded_body_bytes;
             Box::pin(request::discard(body, limit, ask.deadline)).await?;
             now = Instant::now();
         }
@@ -328,7 +330,7 @@ impl Gateway {
         let (forward, mode, fallback) = match self.cache.lookup(&key, &directives, now) {
             Lookup::Hit { entry, revalidate } => {
                 if revalidate {
-                    self.revalidate(config, &ask, rule, key);
+                    self.revalidate(policy, &ask, rule, key);
                 }
                 return Ok(Reply::Stored(entry, now));
             }
@@ -346,7 +348,7 @@ impl Gateway {
             }
         };
         record.cache = Some(CacheStatus::forwarded(forward));
-        let landed = Box::pin(self.fly(config, &ask, rule, (key, mode), record)).await;
+        let landed = Box::pin(self.fly(policy, &ask, rule, (key, mode), record)).await;
         match (landed, fallback) {
             (landed, Some(fallback)) if flight::is_failure(&landed) => {
                 Ok(Reply::Stored(fallback, Instant::now()))
@@ -364,7 +366,7 @@ impl Gateway {
     /// deadline passes. So many flights had landed before the cache was looked into.
     async fn fly(
         self: &Arc<Self>,
-        config: &Arc<Config>,
+        policy: &Arc<Policy>,
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
@@ -372,14 +374,14 @@ impl Gateway {
     ) -> Result<Landed, Error> {
         // A flight's own deadline is the usual one at least, for others may join.
         // Whoever wants to wait for less learns at once if that cannot do.
-        let usual = record.started + config.file.deadline.default;
+        let usual = record.started + policy.deadline.default;
         if ask.deadline < usual && !self.flights.is_in_flight(&key) {
             let skill = ask.hints.skill.as_ref();
             let (region, family) = (ask.route.region, Family::Profile);
             let fits = self.limits.check(region, family, skill, ask.deadline);
             fits.map_err(upstream::refused)?;
         }
-        let waiter = self.join(config, ask, rule, key, ask.deadline.max(usual), false)?;
+        let waiter = self.join(policy, ask, rule, key, ask.deadline.max(usual), false)?;
         let collapsed = waiter.collapsed();
         let landed = waiter.landed_by(ask.deadline).await;
         let landed = landed.map_err(|error| match error {
@@ -413,34 +415,34 @@ impl Gateway {
     /// Starts a flight that nobody waits for, unless there is one.
     fn revalidate(
         self: &Arc<Self>,
-        config: &Arc<Config>,
+        policy: &Arc<Policy>,
         ask: &Ask,
         rule: &Arc<Rule>,
         key: CacheKey,
     ) {
-        let deadline = Instant::now() + config.file.deadline.default;
+        let deadline = Instant::now() + policy.deadline.default;
         // It must not find what it is to replace. Too many waiters are no failure: the
         // stored response is good enough meanwhile.
         let key = (key, FetchMode::Anew);
-        self.join(config, ask, rule, key, deadline, true).ok();
+        self.join(policy, ask, rule, key, deadline, true).ok();
     }
 
     fn join(
         self: &Arc<Self>,
-        config: &Arc<Config>,
+        policy: &Arc<Policy>,
         ask: &Ask,
         rule: &Arc<Rule>,
         key: FlightKey,
         deadline: Instant,
         in_background: bool,
     ) -> Result<Waiter<FlightKey, Landed>, Error> {
-        let uri = config
+        let uri = policy
             .routes
             .upstream(ask.route.region)
             .join(&ask.route.target);
         let uri = uri.map_err(|_| Error::new(Kind::BadRequest, UNACCEPTABLE))?;
         let start = |interest| {
-            let (gateway, config) = (Arc::clone(self), Arc::clone(config));
+            let (gateway, policy) = (Arc::clone(self), Arc::clone(policy));
             let flight = Flight {
                 call: call(ask, uri, flight::headers(&ask.parts)),
                 rule: Arc::clone(rule),
@@ -453,11 +455,13 @@ impl Gateway {
                 let Self {
                     cache, upstream, ..
                 } = &*gateway;
-                flight.run(cache, upstream, &config, interest).await
+                flight
+                    .run(cache, upstream, &policy.upstream, interest)
+                    .await
             }
         };
         self.flights
-            .join(key, deadline, &config.waiters, start)
+            .join(key, deadline, &policy.coalesce, start)
             .map_err(|_| {
                 let error = Error::new(
                     Kind::TooManyWaiters,
@@ -470,7 +474,7 @@ impl Gateway {
     /// Passes a request through: any method, streamed, sent once.
     async fn relay<B>(
         &self,
-        config: &Config,
+        policy: &Policy,
         ask: Ask,
         body: B,
         record: &mut Record,
@@ -490,14 +494,14 @@ impl Gateway {
         // CloudFront answers a GET that has a body with an HTML 403.
         let bodiless = matches!(ask.parts.method, Method::GET | Method::HEAD);
         let body = if bodiless {
-            let limit = config.file.server.max_discarded_body_bytes;
+            let limit = policy.max_discarded_body_bytes;
             request::discard(body, limit, ask.deadline).await?;
             headers.remove(CONTENT_LENGTH);
             body::none()
         } else {
-            body::stream(body, config.file.passthrough.body_idle_timeout)
+            body::stream(body, policy.upstream.relay.body_idle_timeout)
         };
-        let uri = config
+        let uri = policy
             .routes
             .upstream(ask.route.region)
             .join(&ask.route.target);
@@ -506,7 +510,7 @@ impl Gateway {
         let due = (ask.deadline, ask.answer_by);
         let relayed = self
             .upstream
-            .relay(&call, config, body, due, &mut record.stats)
+            .relay(&call, &policy.upstream, body, due, &mut record.stats)
             .await;
         let response = relayed?;
         let (status, collapsed, stored) = (Some(response.status()), false, None);
@@ -564,7 +568,7 @@ impl fmt::Debug for Gateway {
 const UNACCEPTABLE: &str = "the path is too long";
 
 fn route(
-    config: &Config,
+    policy: &Policy,
     caller: &Caller,
     hints: &UnverifiedClaims,
     parts: &Parts,
@@ -580,7 +584,7 @@ fn route(
         query: parts.uri.query(),
         target: parts.uri.path_and_query(),
     };
-    config.routes.route(&evidence).map_err(|error| match error {
+    policy.routes.route(&evidence).map_err(|error| match error {
         RouteError::Misdirected(what) => {
             Error::new(Kind::Misdirected, format!("{what} names no Alexa region"))
         }

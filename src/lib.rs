@@ -23,7 +23,8 @@
 //! | [`body`] | bodies, whole and streamed |
 //! | [`error`] | every way to say no, and the only table of statuses |
 //! | [`record`], [`metrics`] | what is known of one request; what is counted of all |
-//! | [`config`] | layers, the file as written, values as meant, reload |
+//! | [`config`] | layers, the file as written, the policies of the rooms, reload |
+//! | [`region`], [`duration`] | the three regions; durations as people write them |
 //! | [`server`], [`admin`] | listeners, connections and drain; what operators see |
 //! | [`cli`] | one file per subcommand; how the log is written |
 //! | `lab` | a mock of Alexa, a demo, and simulations; a cargo feature, no part of the sidecar |
@@ -83,6 +84,7 @@ pub mod cache;
 pub mod cli;
 pub mod coalesce;
 pub mod config;
+pub mod duration;
 pub mod error;
 pub mod gateway;
 pub mod headers;

@@ -14,6 +14,7 @@ mod http2;
 mod idle;
 mod listener;
 mod parking;
+mod policy;
 mod sniff;
 mod stop;
 mod stream;
@@ -33,13 +34,13 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::admin::{Admin, State};
-use crate::config::Config;
-use crate::gateway::{BuildError, Gateway};
+use crate::admin::{self, Admin, State};
+use crate::gateway::{self, BuildError, Gateway};
 use handler::{Handler, IncomingRequest, ListenerShared};
 use listener::Listener;
+pub use policy::{ListenAddress, Policy};
 use stop::StopSwitch;
-use timeouts::Timeouts;
+pub use timeouts::Timeouts;
 
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
@@ -78,30 +79,22 @@ impl Server {
     /// # Errors
     /// The gateway cannot be built, or an address cannot be bound. Nothing is left open
     /// then.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let server = config.file.server.clone();
-        let admin = config.file.admin;
-        let timeouts = Timeouts {
-            request_head: server.request_head_timeout,
-            idle: server.idle_timeout,
-            write: config.file.passthrough.body_idle_timeout,
-            drain: server.drain_timeout,
-        };
+    pub async fn start(
+        policy: Policy,
+        admin: admin::Policy,
+        gateway: gateway::Policy,
+    ) -> Result<Self, StartError> {
         let mut sockets = Vec::new();
-        for listener in &server.listeners {
+        for listener in &policy.listeners {
             sockets.push((bind(listener.address)?, listener.region));
         }
-        let admin_socket = if admin.enabled {
-            Some(bind(admin.address)?)
-        } else {
-            None
-        };
-        let gateway = Gateway::new(config)?;
+        let admin_socket = admin.address.map(bind).transpose()?;
+        let gateway = Gateway::new(gateway)?;
         let state = Arc::new(State::new());
         let stop = StopSwitch::new();
 
         let slots = Arc::new(Semaphore::new(
-            server.max_connections.get().min(Semaphore::MAX_PERMITS),
+            policy.max_connections.get().min(Semaphore::MAX_PERMITS),
         ));
         let mut addresses = Vec::new();
         let mut listeners = JoinSet::new();
@@ -114,7 +107,7 @@ impl Server {
             };
             let listener = Listener {
                 socket,
-                shared: ListenerShared::new(timeouts, handler),
+                shared: ListenerShared::new(policy.timeouts, handler),
                 slots: Arc::clone(&slots),
                 state: Some(Arc::clone(&state)),
             };
@@ -128,7 +121,7 @@ impl Server {
             let admin = Admin::new(Arc::clone(&gateway), Arc::clone(&state));
             let listener = Listener {
                 socket,
-                shared: ListenerShared::new(timeouts, admin_handler(admin)),
+                shared: ListenerShared::new(policy.timeouts, admin_handler(admin)),
                 slots: Arc::new(Semaphore::new(MAX_ADMIN_CONNECTIONS)),
                 state: None,
             };

@@ -9,11 +9,12 @@
 //! [`Upstream::relay`] is for everything else: streamed both ways, sent once.
 
 pub mod breaker;
-mod budget;
+pub mod budget;
 pub mod client;
 mod connector;
 mod failure;
 mod failure_log;
+mod policy;
 mod pool;
 mod resolver;
 pub mod retry;
@@ -34,8 +35,6 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::body::{self, Body, Fault, Streamed};
-use crate::config::Config;
-use crate::config::file::ConfigFile;
 use crate::error::{Error, Kind};
 use crate::headers::strip_hop_by_hop;
 use crate::limits::{Family, Limits, Permit, Priority, Refusal, Scope};
@@ -47,6 +46,7 @@ use budget::Budget;
 use client::{Client, ResponseBody};
 use failure::Failure;
 use failure_log::FailureLog;
+pub use policy::{FetchPolicy, Policy, RelayPolicy};
 use retry::{Outcome, Tally, Verdict};
 
 /// One call, as often as it takes.
@@ -104,11 +104,11 @@ impl Upstream {
         client: Client,
         limits: Arc<Limits>,
         metrics: Arc<Metrics>,
-        config: &ConfigFile,
+        policy: &Policy,
     ) -> Self {
         let guards = Region::ALL.map(|region| Guards {
-            budget: Budget::new(&config.retry),
-            breaker: Breaker::new(region, config.breaker, Arc::clone(&metrics)),
+            budget: Budget::new(policy.budget),
+            breaker: Breaker::new(region, policy.breaker, Arc::clone(&metrics)),
             failures: FailureLog::new(region),
         });
         Self {
@@ -119,11 +119,11 @@ impl Upstream {
         }
     }
 
-    /// Applies a new configuration; what is not changed keeps its state.
-    pub fn reconfigure(&self, config: &ConfigFile) {
+    /// Applies a new policy; what is not changed keeps its state.
+    pub fn reconfigure(&self, policy: &Policy) {
         for guards in self.guards.iter() {
-            guards.budget.reconfigure(&config.retry);
-            guards.breaker.reconfigure(config.breaker);
+            guards.budget.reconfigure(policy.budget);
+            guards.breaker.reconfigure(policy.breaker);
         }
     }
 
@@ -139,13 +139,13 @@ impl Upstream {
     pub async fn fetch(
         &self,
         call: &Call,
-        config: &Config,
+        policy: &Policy,
         deadline: Instant,
         abandoned: impl Future<Output = ()>,
     ) -> (Result<BufferedResponse, Error>, CallStats) {
         let mut stats = CallStats::default();
         let outcome = self
-            .attempts(call, config, deadline, abandoned, &mut stats)
+            .attempts(call, policy, deadline, abandoned, &mut stats)
             .await;
         (outcome, stats)
     }
@@ -154,7 +154,7 @@ impl Upstream {
     async fn attempts(
         &self,
         call: &Call,
-        config: &Config,
+        policy: &Policy,
         deadline: Instant,
         abandoned: impl Future<Output = ()>,
         stats: &mut CallStats,
@@ -190,7 +190,7 @@ impl Upstream {
             }
             stats.attempts += 1;
             stats.queue_wait += permit.waited();
-            let (outcome, took) = self.attempt(call, config, permit, deadline).await;
+            let (outcome, took) = self.attempt(call, policy, permit, deadline).await;
             stats.upstream_time += took;
             let seen = seen(&outcome);
             pass.judge(seen);
@@ -204,7 +204,7 @@ impl Upstream {
                 left: deadline.saturating_duration_since(Instant::now()),
                 paced,
             };
-            match retry::verdict(&config.file.retry, tally, seen, fastrand::f64()) {
+            match retry::verdict(&policy.retry, tally, seen, fastrand::f64()) {
                 Verdict::Final => return stands(outcome),
                 Verdict::RetryAfter(_) if !seen.is_throttled() && !budget.withdraw() => {
                     self.metrics.retry_denied(call.region);
@@ -244,12 +244,12 @@ impl Upstream {
     async fn attempt(
         &self,
         call: &Call,
-        config: &Config,
+        policy: &Policy,
         permit: Permit,
         deadline: Instant,
     ) -> (Result<BufferedResponse, Failure>, Duration) {
         let started = Instant::now();
-        let limit = started + config.file.upstream.answer_timeout;
+        let limit = started + policy.fetch.answer_timeout;
         // Pinned where it is made: a future that is moved into another is copied, with
         // all the room that it takes.
         let answer = pin!(async {
@@ -257,7 +257,7 @@ impl Upstream {
             let token = call.token.as_ref();
             let response = self.client.send(permit, request, token).await?;
             let (parts, body) = response.into_parts();
-            let body = whole(body, config.file.upstream.max_answer_bytes).await?;
+            let body = whole(body, policy.fetch.max_answer_bytes).await?;
             Ok(Response::from_parts(parts, body))
         });
         let outcome = timeout_at(limit.min(deadline), answer).await;
@@ -295,7 +295,7 @@ impl Upstream {
     pub async fn relay(
         &self,
         call: &Call,
-        config: &Config,
+        policy: &Policy,
         Streamed { body, mut progress }: Streamed,
         (admit_by, answer_by): (Instant, Option<Instant>),
         stats: &mut CallStats,
@@ -315,7 +315,7 @@ impl Upstream {
         stats.queue_wait = permit.waited();
         stats.attempts = 1;
         let started = Instant::now();
-        let settings = &config.file.passthrough;
+        let settings = &policy.relay;
         let send = self
             .client
             .send(permit, request_of(call, body), call.token.as_ref());

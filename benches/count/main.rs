@@ -186,7 +186,8 @@ fn drive(calls: Calls, count: usize) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let status = runtime.block_on(async {
-        let server = Server::start(config(origin)?).await?;
+        let config = config(origin)?;
+        let server = Server::start(config.server, config.admin, config.gateway).await?;
         let address = server.addresses().first().context("no listener")?;
         writeln!(to.as_mut().context("no input")?, "{address}")?;
         let (done, ended) = oneshot::channel();

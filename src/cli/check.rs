@@ -35,7 +35,7 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> ExitCode {
         Err(problems) => return bad_configuration(&problems),
     };
     // Certificates are files of their own and can be wrong as well.
-    if let Err(error) = Client::new(&config.file.upstream) {
+    if let Err(error) = Client::new(&config.gateway.upstream.client) {
         return bad_configuration(&[error]);
     }
     if args.effective {

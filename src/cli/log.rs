@@ -19,16 +19,15 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::file::{Log, LogFormat};
+use crate::config::{LogFormat, LogPolicy};
 use lines::Lines;
 
 /// Starts the log. It is whole once what this returns is dropped.
 ///
 /// # Errors
 /// The thread that writes cannot be started.
-pub(super) fn start(log: &Log) -> io::Result<impl Drop + use<>> {
-    // The level was checked with the rest of the configuration.
-    let filter = discreet(&log.level.parse().unwrap_or_default());
+pub(super) fn start(log: &LogPolicy) -> io::Result<impl Drop + use<>> {
+    let filter = discreet(&log.level);
     let registry = tracing_subscriber::registry().with(filter);
     let format = log.format;
     let (lines, end) = Lines::to(io::stdout(), move |lines| missing(format, lines))?;

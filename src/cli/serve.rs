@@ -46,7 +46,7 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Res
         Err(problems) => return Ok(bad_configuration(&problems)),
     };
     // Dropped last: what is logged while the runtime ends is written as well.
-    let _log = log::start(&config.file.log).context("starting the log")?;
+    let _log = log::start(&config.log).context("starting the log")?;
     super::runtime()?.block_on(serve(config, origins))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -61,10 +61,11 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
         }
     };
     warn_of_clear_text(&config);
-    let server = Server::start(config).await?;
+    let mut current = config.clone();
+    let server = Server::start(config.server, config.admin, config.gateway).await?;
     let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
     // Before anybody is told that it runs: an unhandled SIGHUP would end it.
-    let reloads = origins.watch(move |loaded| reload(&gateway, &state, loaded));
+    let reloads = origins.watch(move |loaded| reload(&gateway, &state, &mut current, loaded));
     for address in server.addresses() {
         tracing::info!(%address, "listening for skills");
     }
@@ -101,13 +102,19 @@ async fn give_memory_back() -> Infallible {
 
 /// Puts a new configuration in force, or tells all that is wrong with it and
 /// changes nothing.
-fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>) {
+fn reload(
+    gateway: &Gateway,
+    state: &State,
+    current: &mut Config,
+    loaded: Result<Config, Vec<Problem>>,
+) {
     gateway.metrics().reload(loaded.is_ok());
     match loaded {
         Ok(config) => {
-            let needs_restart = config.needs_restart(&gateway.config());
+            let needs_restart = config.needs_restart(current);
             warn_of_clear_text(&config);
-            gateway.reconfigure(config);
+            gateway.reconfigure(config.gateway.clone());
+            *current = config;
             // Whoever reads the log finds the status page to agree with it.
             state.note_reload(true, Vec::new(), needs_restart.clone());
             tracing::info!(?needs_restart, "configuration reloaded");
@@ -125,7 +132,7 @@ fn reload(gateway: &Gateway, state: &State, loaded: Result<Config, Vec<Problem>>
 /// Tokens in the clear are fine on one host and nowhere else.
 fn warn_of_clear_text(config: &Config) {
     for region in crate::region::Region::ALL {
-        let upstream = config.routes.upstream(region);
+        let upstream = config.gateway.routes.upstream(region);
         if upstream.is_clear_text_off_host() {
             tracing::warn!(%upstream, "tokens go to this upstream in the clear; use https");
         }

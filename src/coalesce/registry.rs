@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// How many requests may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WaiterLimits {
+pub struct Policy {
     /// Waiters of one flight, at least 1.
     pub max_waiters_per_key: usize,
     /// Waiters of all flights together, at least 1.
@@ -78,7 +78,7 @@ impl<K: Key, T> Registry<K, T> {
         self: &Arc<Self>,
         key: K,
         deadline: Instant,
-        limits: &WaiterLimits,
+        limits: &Policy,
     ) -> Result<(Arc<FlightState<K, T>>, bool), TooManyWaiters> {
         let mut joinable = self.joinable.lock();
         if self.waiting() >= limits.max_waiters {

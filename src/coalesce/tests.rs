@@ -6,7 +6,7 @@ use tokio::time::sleep_until;
 
 use super::*;
 
-const ROOMY: WaiterLimits = WaiterLimits {
+const ROOMY: Policy = Policy {
     max_waiters_per_key: 10_000,
     max_waiters: 10_000,
 };
@@ -215,7 +215,7 @@ async fn a_flight_that_is_joined_in_time_is_not_abandoned() {
 #[tokio::test]
 async fn waiters_are_bounded_per_key_and_in_total() {
     let flights = TestFlights::new();
-    let limits = WaiterLimits {
+    let limits = Policy {
         max_waiters_per_key: 2,
         max_waiters: 3,
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::registry::{FlightState, Key, Outcome, Registry, TooManyWaiters, WaiterLimits};
+use super::registry::{FlightState, Key, Outcome, Policy, Registry, TooManyWaiters};
 
 /// One request's place in a flight. Dropping it leaves the flight.
 pub struct Waiter<K: Key, T> {
@@ -28,7 +28,7 @@ impl<K: Key, T: Outcome> Waiter<K, T> {
         registry: &Arc<Registry<K, T>>,
         key: K,
         deadline: Instant,
-        limits: &WaiterLimits,
+        limits: &Policy,
     ) -> Result<Self, TooManyWaiters> {
         let (flight, collapsed) = registry.enter(key, deadline, limits)?;
         Ok(Self { flight, collapsed })

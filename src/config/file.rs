@@ -7,96 +7,84 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use toml::Value;
 
-use super::duration;
 use super::layers::{Layers, Problem};
-use crate::coalesce::WaiterLimits;
+use crate::coalesce;
+use crate::gateway::DeadlinePolicy;
 use crate::limits::Quota;
 use crate::region::Region;
+use crate::server::ListenAddress;
+use crate::upstream::RelayPolicy;
+use crate::upstream::breaker;
+use crate::upstream::client::Tls;
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct ConfigFile {
-    pub server: Server,
-    pub admin: Admin,
-    pub routing: Routing,
-    pub regions: Regions,
-    pub deadline: Deadline,
-    pub cache: Cache,
-    pub coalesce: WaiterLimits,
-    pub limits: Limits,
-    pub upstream: Upstream,
-    pub retry: Retry,
-    pub breaker: Breaker,
-    pub passthrough: Passthrough,
-    pub log: Log,
+pub(super) struct ConfigFile {
+    pub(super) server: Server,
+    pub(super) admin: Admin,
+    pub(super) routing: Routing,
+    pub(super) regions: Regions,
+    pub(super) deadline: DeadlinePolicy,
+    pub(super) cache: Cache,
+    pub(super) coalesce: coalesce::Policy,
+    pub(super) limits: Limits,
+    pub(super) upstream: Upstream,
+    pub(super) retry: Retry,
+    pub(super) breaker: breaker::Policy,
+    pub(super) passthrough: RelayPolicy,
+    pub(super) log: Log,
 }
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Server {
+pub(super) struct Server {
     #[serde(deserialize_with = "one_or_many_listeners")]
-    pub listeners: Vec<Listener>,
-    pub max_connections: NonZeroUsize,
-    #[serde(with = "duration")]
-    pub request_head_timeout: Duration,
-    #[serde(with = "duration")]
-    pub idle_timeout: Duration,
-    pub max_discarded_body_bytes: usize,
-    #[serde(with = "duration")]
-    pub drain_timeout: Duration,
-}
-
-/// One address to listen at, and the region that all its calls go to, if one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Listener {
-    /// The address; port 0 picks a free one.
-    pub address: SocketAddr,
-    /// The region that calls to this listener are for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<Region>,
+    pub(super) listeners: Vec<ListenAddress>,
+    pub(super) max_connections: NonZeroUsize,
+    #[serde(with = "crate::duration")]
+    pub(super) request_head_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) idle_timeout: Duration,
+    pub(super) max_discarded_body_bytes: usize,
+    #[serde(with = "crate::duration")]
+    pub(super) drain_timeout: Duration,
 }
 
 /// `[admin]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Admin {
-    pub enabled: bool,
-    pub address: SocketAddr,
+pub(super) struct Admin {
+    pub(super) enabled: bool,
+    pub(super) address: SocketAddr,
 }
 
 /// `[routing]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Routing {
-    pub default_region: Region,
+pub(super) struct Routing {
+    pub(super) default_region: Region,
 }
 
 /// `[regions]`: exactly the three that exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Regions {
-    pub na: RegionFile,
-    pub eu: RegionFile,
-    pub fe: RegionFile,
+pub(super) struct Regions {
+    pub(super) na: RegionFile,
+    pub(super) eu: RegionFile,
+    pub(super) fe: RegionFile,
 }
 
 impl Regions {
     /// The section of one region.
     #[must_use]
-    pub fn get(&self, region: Region) -> &RegionFile {
+    pub(super) fn get(&self, region: Region) -> &RegionFile {
         match region {
             Region::Na => &self.na,
             Region::Eu => &self.eu,
@@ -108,70 +96,56 @@ impl Regions {
 /// `[regions.*]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct RegionFile {
-    pub upstream: String,
-    pub aliases: Vec<String>,
-}
-
-/// `[deadline]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Deadline {
-    #[serde(with = "duration")]
-    pub default: Duration,
-    #[serde(with = "duration")]
-    pub max: Duration,
+pub(super) struct RegionFile {
+    pub(super) upstream: String,
+    pub(super) aliases: Vec<String>,
 }
 
 /// `[cache]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Cache {
-    pub max_bytes: u64,
-    pub max_entries: u64,
-    #[serde(with = "duration")]
-    pub ttl: Duration,
-    #[serde(with = "duration")]
-    pub no_content_ttl: Duration,
-    #[serde(with = "duration")]
-    pub expiry_margin: Duration,
-    pub respect_no_store: bool,
-    #[serde(with = "duration")]
-    pub stale_while_revalidate: Duration,
-    #[serde(with = "duration")]
-    pub stale_if_error: Duration,
-    pub templates: BTreeMap<String, Template>,
+pub(super) struct Cache {
+    pub(super) max_bytes: u64,
+    pub(super) max_entries: u64,
+    #[serde(with = "crate::duration")]
+    pub(super) ttl: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) no_content_ttl: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) expiry_margin: Duration,
+    pub(super) respect_no_store: bool,
+    #[serde(with = "crate::duration")]
+    pub(super) stale_while_revalidate: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) stale_if_error: Duration,
+    pub(super) templates: BTreeMap<String, Template>,
 }
 
 /// `[cache.templates.*]`; what is absent is as in `[cache]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Template {
-    pub path: String,
+pub(super) struct Template {
+    pub(super) path: String,
     #[serde(default = "enabled")]
-    pub enabled: bool,
+    pub(super) enabled: bool,
     #[serde(
         default,
-        with = "duration::option",
+        with = "crate::duration",
         skip_serializing_if = "Option::is_none"
     )]
-    pub ttl: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
     #[serde(
         default,
-        with = "duration::option",
+        with = "crate::duration",
         skip_serializing_if = "Option::is_none"
     )]
-    pub stale_while_revalidate: Option<Duration>,
+    pub(super) stale_while_revalidate: Option<Duration>,
     #[serde(
         default,
-        with = "duration::option",
+        with = "crate::duration",
         skip_serializing_if = "Option::is_none"
     )]
-    pub stale_if_error: Option<Duration>,
+    pub(super) stale_if_error: Option<Duration>,
 }
 
 fn enabled() -> bool {
@@ -181,39 +155,36 @@ fn enabled() -> bool {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Limits {
-    pub max_queue: usize,
-    pub max_skills: usize,
-    pub profile: FamilyLimits,
-    pub passthrough: FamilyLimits,
+pub(super) struct Limits {
+    pub(super) max_queue: usize,
+    pub(super) max_skills: usize,
+    pub(super) profile: FamilyLimits,
+    pub(super) passthrough: FamilyLimits,
 }
 
 /// `[limits.profile]`, `[limits.passthrough]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct FamilyLimits {
-    pub adaptive: bool,
+pub(super) struct FamilyLimits {
+    pub(super) adaptive: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<Quota>,
+    pub(super) region: Option<Quota>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skill: Option<Quota>,
+    pub(super) skill: Option<Quota>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub skills: BTreeMap<String, SkillLimits>,
+    pub(super) skills: BTreeMap<String, SkillLimits>,
 }
 
 /// `[limits.*.skills."SKILL"]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct SkillLimits {
+pub(super) struct SkillLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota: Option<Quota>,
+    pub(super) quota: Option<Quota>,
     #[serde(default = "one")]
-    pub weight: u32,
+    pub(super) weight: u32,
     #[serde(default)]
-    pub floor: u32,
+    pub(super) floor: u32,
 }
 
 fn one() -> u32 {
@@ -223,89 +194,38 @@ fn one() -> u32 {
 /// `[upstream]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Upstream {
-    #[serde(with = "duration")]
-    pub connect_timeout: Duration,
-    #[serde(with = "duration")]
-    pub answer_timeout: Duration,
-    #[serde(with = "duration")]
-    pub pool_idle_timeout: Duration,
-    pub pool_max_idle_per_host: usize,
-    pub max_answer_bytes: usize,
-    pub tls: Tls,
-}
-
-/// `[upstream.tls]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Tls {
-    pub roots: Roots,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub extra_ca_file: Option<PathBuf>,
-}
-
-/// Which certificate authorities are trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Roots {
-    /// Those of the operating system.
-    Os,
-    /// Mozilla's list, compiled in.
-    Bundled,
+pub(super) struct Upstream {
+    #[serde(with = "crate::duration")]
+    pub(super) connect_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) answer_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) pool_idle_timeout: Duration,
+    pub(super) pool_max_idle_per_host: usize,
+    pub(super) max_answer_bytes: usize,
+    pub(super) tls: Tls,
 }
 
 /// `[retry]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Retry {
-    pub max_attempts: NonZeroU32,
-    #[serde(with = "duration")]
-    pub base_backoff: Duration,
-    #[serde(with = "duration")]
-    pub max_backoff: Duration,
-    pub budget_percent: u32,
-    pub budget_min_per_second: u32,
-}
-
-/// `[breaker]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Breaker {
-    pub enabled: bool,
-    pub consecutive_failures: NonZeroU32,
-    pub min_success_percent: u32,
-    pub min_requests: NonZeroU32,
-    #[serde(with = "duration")]
-    pub window: Duration,
-    #[serde(with = "duration")]
-    pub open: Duration,
-    #[serde(with = "duration")]
-    pub max_open: Duration,
-}
-
-/// `[passthrough]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Passthrough {
-    #[serde(with = "duration")]
-    pub answer_timeout: Duration,
-    #[serde(with = "duration")]
-    pub body_idle_timeout: Duration,
+pub(super) struct Retry {
+    pub(super) max_attempts: NonZeroU32,
+    #[serde(with = "crate::duration")]
+    pub(super) base_backoff: Duration,
+    #[serde(with = "crate::duration")]
+    pub(super) max_backoff: Duration,
+    pub(super) budget_percent: u32,
+    pub(super) budget_min_per_second: u32,
 }
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config/default.toml says what each key means")]
-pub struct Log {
-    pub format: LogFormat,
-    pub level: String,
-    pub requests: bool,
+pub(super) struct Log {
+    pub(super) format: LogFormat,
+    pub(super) level: String,
+    pub(super) requests: bool,
 }
 
 /// How log lines are written.
@@ -322,7 +242,7 @@ impl ConfigFile {
     /// Reads the merged layers. What does not fit is reported and takes its
     /// default, so that everything else is still looked at.
     #[must_use]
-    pub fn read(mut layers: Layers) -> (Option<Self>, Layers, Vec<Problem>) {
+    pub(super) fn read(mut layers: Layers) -> (Option<Self>, Layers, Vec<Problem>) {
         let mut problems = Vec::new();
         loop {
             let table = Value::Table(layers.table().clone());
@@ -354,7 +274,7 @@ impl ConfigFile {
 
 /// A listener is an address, or a table; a list of them may be one string with
 /// commas, as an environment variable would write it.
-fn one_or_many_listeners<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<Listener>, D::Error> {
+fn one_or_many_listeners<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<ListenAddress>, D::Error> {
     let items = match Value::deserialize(de)? {
         Value::Array(items) => items,
         Value::String(text) => text
@@ -369,7 +289,7 @@ fn one_or_many_listeners<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<Listene
         .collect()
 }
 
-fn listener(value: Value) -> Result<Listener, String> {
+fn listener(value: Value) -> Result<ListenAddress, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct AsTable {
@@ -391,5 +311,5 @@ fn listener(value: Value) -> Result<Listener, String> {
     let address = address
         .parse()
         .map_err(|_| format!("'{address}' is not an address; write it like 127.0.0.1:2780"))?;
-    Ok(Listener { address, region })
+    Ok(ListenAddress { address, region })
 }

@@ -63,7 +63,10 @@ impl Origins {
     /// Loads again at every SIGHUP and whenever the file's text has changed, and
     /// hands the result to `apply`. It watches from the call on, not from the first
     /// poll, and until it is dropped. Must be called within a runtime.
-    pub fn watch(self, apply: impl Fn(Result<Config, Vec<Problem>>)) -> impl Future<Output = ()> {
+    pub fn watch(
+        self,
+        mut apply: impl FnMut(Result<Config, Vec<Problem>>),
+    ) -> impl Future<Output = ()> {
         let mut current = self.read().ok().flatten();
         let (changes, mut changed) = mpsc::channel(1);
         let watcher = self.file.as_deref().and_then(|file| watcher(file, changes));

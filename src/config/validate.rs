@@ -12,12 +12,15 @@ use tracing_subscriber::filter::Targets;
 
 use super::file::{self, ConfigFile};
 use super::layers::{Layers, Problem};
+use crate::cache::Capacity;
 use crate::cache::policy::Freshness;
+use crate::gateway;
 use crate::limits::{FamilyLimits, LimitsConfig, QueueLimits, Quota, SkillLimits};
 use crate::region::Region;
 use crate::route::path::PathTemplate;
 use crate::route::{RouteTable, Rule, UpstreamUrl};
 use crate::token::SkillId;
+use crate::upstream::{self, budget, client, retry};
 
 /// Alexa waits about so long for a skill's whole answer.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(8);
@@ -53,7 +56,31 @@ impl Check {
         }
     }
 
-    pub(super) fn routes(&mut self, file: &ConfigFile) -> RouteTable {
+    pub(super) fn gateway(&mut self, file: &ConfigFile) -> gateway::Policy {
+        gateway::Policy {
+            routes: self.routes(file),
+            deadline: file.deadline,
+            max_discarded_body_bytes: file.server.max_discarded_body_bytes,
+            log_requests: file.log.requests,
+            cache: Capacity {
+                max_bytes: file.cache.max_bytes,
+                max_entries: file.cache.max_entries,
+            },
+            coalesce: file.coalesce,
+            limits: self.limits(file),
+            upstream: upstream(file),
+        }
+    }
+
+    pub(super) fn log_level(&mut self, file: &ConfigFile) -> Targets {
+        file.log.level.parse().unwrap_or_else(|_| {
+            let forms = "error, warn, info, debug, trace, or target=level,...";
+            self.problem("log.level", forms);
+            Targets::default()
+        })
+    }
+
+    fn routes(&mut self, file: &ConfigFile) -> RouteTable {
         let upstreams = Region::ALL.map(|region| {
             let text = &file.regions.get(region).upstream;
             UpstreamUrl::parse(text).unwrap_or_else(|why| {
@@ -121,7 +148,7 @@ impl Check {
         rules
     }
 
-    pub(super) fn limits(&mut self, file: &ConfigFile) -> LimitsConfig {
+    fn limits(&mut self, file: &ConfigFile) -> LimitsConfig {
         let limits = &file.limits;
         LimitsConfig {
             profile: self.family("limits.profile", &limits.profile),
@@ -204,7 +231,6 @@ impl Check {
         let breaker = &file.breaker;
         let to_store_nothing = "at least 1; use ttl = \"0s\" to store nothing";
         let ordered = file.retry.base_backoff <= file.retry.max_backoff;
-        let filter: Result<Targets, _> = file.log.level.parse();
         let mut addresses: Vec<SocketAddr> =
             file.server.listeners.iter().map(|l| l.address).collect();
         addresses.extend(Some(file.admin.address).filter(|_| file.admin.enabled));
@@ -281,11 +307,6 @@ impl Check {
                 "at most breaker.max_open",
             ),
             (ordered, "retry.base_backoff", "at most retry.max_backoff"),
-            (
-                filter.is_ok(),
-                "log.level",
-                "error, warn, info, debug, trace, or target=level,...",
-            ),
         ] {
             self.ensure(holds, path, message);
         }
@@ -348,5 +369,32 @@ impl Check {
 
     fn positive(&mut self, path: &str, duration: Duration) {
         self.ensure(!duration.is_zero(), path, "must be more than zero");
+    }
+}
+
+fn upstream(file: &ConfigFile) -> upstream::Policy {
+    let (upstream, retry) = (&file.upstream, &file.retry);
+    upstream::Policy {
+        client: client::Policy {
+            connect_timeout: upstream.connect_timeout,
+            pool_idle_timeout: upstream.pool_idle_timeout,
+            pool_max_idle_per_host: upstream.pool_max_idle_per_host,
+            tls: upstream.tls.clone(),
+        },
+        fetch: upstream::FetchPolicy {
+            answer_timeout: upstream.answer_timeout,
+            max_answer_bytes: upstream.max_answer_bytes,
+        },
+        relay: file.passthrough,
+        retry: retry::Policy {
+            max_attempts: retry.max_attempts,
+            base_backoff: retry.base_backoff,
+            max_backoff: retry.max_backoff,
+        },
+        budget: budget::Policy {
+            percent: retry.budget_percent,
+            min_per_second: retry.budget_min_per_second,
+        },
+        breaker: file.breaker,
     }
 }

@@ -17,11 +17,10 @@ use crate::cache::policy::{self, FetchMode};
 use crate::cache::response::StoredResponse;
 use crate::cache::{Cache, unix_seconds};
 use crate::coalesce::Interest;
-use crate::config::Config;
 use crate::error::Error;
 use crate::headers;
 use crate::route::Rule;
-use crate::upstream::{BufferedResponse, Call, CallStats, Upstream};
+use crate::upstream::{self, BufferedResponse, Call, CallStats, Upstream};
 
 /// What makes two fetches the same: the key, and what may be done with the answer.
 pub(super) type FlightKey = (CacheKey, FetchMode);
@@ -74,7 +73,7 @@ impl Flight {
         self,
         cache: &Cache,
         upstream: &Upstream,
-        config: &Config,
+        policy: &upstream::Policy,
         interest: Interest<FlightKey, Landed>,
     ) -> Landed {
         let (key, mode) = self.key;
@@ -93,7 +92,7 @@ impl Flight {
         };
         // Awaited where it is made: one that is moved first takes its room twice.
         let (outcome, stats) = upstream
-            .fetch(&self.call, config, self.deadline, abandoned)
+            .fetch(&self.call, policy, self.deadline, abandoned)
             .await;
         match outcome {
             Ok(whole) => {

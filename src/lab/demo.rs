@@ -96,7 +96,9 @@ impl Stage {
             environment: &[],
         };
         let config = Config::load(&sources).map_err(StageError::Config)?;
-        let server = Server::start(config).await.map_err(StageError::Gateway)?;
+        let server = Server::start(config.server, config.admin, config.gateway)
+            .await
+            .map_err(StageError::Gateway)?;
         Ok(Self {
             mock,
             server,

@@ -330,7 +330,7 @@ mod tests {
                 )),
                 environment: &[],
             };
-            let limits = Config::load(&sources).unwrap().limits.profile;
+            let limits = Config::load(&sources).unwrap().gateway.limits.profile;
             let own = limits
                 .skills
                 .first_key_value()

@@ -17,7 +17,7 @@ pub struct Quota {
     /// How many requests one window may hold.
     pub requests: NonZeroU32,
     /// The length of the window; more than zero.
-    #[serde(with = "crate::config::duration")]
+    #[serde(with = "crate::duration")]
     pub per: Duration,
     /// How many of them may go at once; the others then follow evenly, one each
     /// `per / requests`. Without it, all may go at once.

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// How long each phase of a connection may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timeouts {
+pub struct Timeouts {
     /// To receive a complete request head. For the first request the time starts when
     /// the connection is accepted; for a later one, at the first byte of its head.
-    pub(super) request_head: Duration,
+    pub request_head: Duration,
     /// Between two requests.
-    pub(super) idle: Duration,
+    pub idle: Duration,
     /// While the client accepts no bytes of a response.
-    pub(super) write: Duration,
+    pub write: Duration,
     /// From a stop until what is left is closed.
-    pub(super) drain: Duration,
+    pub drain: Duration,
 }
 
 /// How long a connection that is being closed may take to send its last bytes.

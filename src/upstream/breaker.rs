@@ -19,12 +19,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::retry::Outcome;
-use crate::config::file::Breaker as Policy;
 use crate::error::{Error, Kind};
 use crate::metrics::Metrics;
 use crate::region::Region;
-pub use circuit::Phase;
 use circuit::{Change, Circuit, Epoch, Health, Held};
+pub use circuit::{Phase, Policy};
 
 /// The breaker of one region.
 #[derive(Debug)]

@@ -11,10 +11,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use crate::config::file::Retry;
-
 /// What is recent. tower takes 1 to 60 s and forgets in ten steps.
 const RECENT: Duration = Duration::from_secs(10);
+
+/// How many retries one region may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Retries as a share of recent first attempts, 0 to 100.
+    pub percent: u32,
+    /// Retries per second that are allowed without any traffic.
+    pub min_per_second: u32,
+}
 
 /// The budget of one region.
 #[derive(Debug)]
@@ -24,13 +31,12 @@ pub(super) struct Budget {
 
 #[derive(Debug)]
 struct Bucket {
-    percent: u32,
-    min_per_second: u32,
+    policy: Policy,
     bucket: TpsBudget,
 }
 
 impl Budget {
-    pub(super) fn new(policy: &Retry) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self {
             bucket: ArcSwap::from_pointee(Bucket::new(policy)),
         }
@@ -38,11 +44,8 @@ impl Budget {
 
     /// Applies a new policy. If it differs, recent traffic is forgotten and the
     /// floor is there at once.
-    pub(super) fn reconfigure(&self, policy: &Retry) {
-        let now = self.bucket.load();
-        let same = now.percent == policy.budget_percent
-            && now.min_per_second == policy.budget_min_per_second;
-        if !same {
+    pub(super) fn reconfigure(&self, policy: Policy) {
+        if self.bucket.load().policy != policy {
             self.bucket.store(Bucket::new(policy).into());
         }
     }
@@ -59,12 +62,11 @@ impl Budget {
 }
 
 impl Bucket {
-    fn new(policy: &Retry) -> Self {
-        let (percent, min_per_second) = (policy.budget_percent, policy.budget_min_per_second);
+    fn new(policy: Policy) -> Self {
+        let share = policy.percent as f32 / 100.0;
         Self {
-            percent,
-            min_per_second,
-            bucket: TpsBudget::new(RECENT, min_per_second, percent as f32 / 100.0),
+            policy,
+            bucket: TpsBudget::new(RECENT, policy.min_per_second, share),
         }
     }
 }
@@ -74,13 +76,10 @@ mod tests {
     use super::*;
     use tokio::time::advance;
 
-    fn policy(budget_percent: u32, budget_min_per_second: u32) -> Retry {
-        Retry {
-            max_attempts: 3.try_into().unwrap(),
-            base_backoff: Duration::from_millis(50),
-            max_backoff: Duration::from_secs(1),
-            budget_percent,
-            budget_min_per_second,
+    fn policy(percent: u32, min_per_second: u32) -> Policy {
+        Policy {
+            percent,
+            min_per_second,
         }
     }
 
@@ -92,7 +91,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retries_are_a_share_of_first_attempts() {
         for percent in 1..=100 {
-            let budget = Budget::new(&policy(percent, 0));
+            let budget = Budget::new(policy(percent, 0));
             (0..1000).for_each(|_| budget.deposit());
             assert_eq!(left(&budget), 1000 / (100 / percent), "{percent} %");
         }
@@ -100,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_floor_is_there_without_traffic_and_comes_back() {
-        let budget = Budget::new(&policy(10, 1));
+        let budget = Budget::new(policy(10, 1));
         assert_eq!(left(&budget), 10);
         advance(RECENT / 2).await;
         assert_eq!(left(&budget), 0);
@@ -110,14 +109,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_budget_of_nothing_allows_nothing() {
-        let budget = Budget::new(&policy(0, 0));
+        let budget = Budget::new(policy(0, 0));
         (0..1000).for_each(|_| budget.deposit());
         assert_eq!(left(&budget), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_traffic_counts_no_more() {
-        let budget = Budget::new(&policy(10, 0));
+        let budget = Budget::new(policy(10, 0));
         (0..1000).for_each(|_| budget.deposit());
         advance(2 * RECENT).await;
         assert_eq!(left(&budget), 0);
@@ -125,11 +124,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_policy_that_differs_begins_anew() {
-        let budget = Budget::new(&policy(10, 1));
+        let budget = Budget::new(policy(10, 1));
         assert_eq!(left(&budget), 10);
-        budget.reconfigure(&policy(10, 1));
+        budget.reconfigure(policy(10, 1));
         assert_eq!(left(&budget), 0);
-        budget.reconfigure(&policy(10, 2));
+        budget.reconfigure(policy(10, 2));
         assert_eq!(left(&budget), 20);
     }
 }

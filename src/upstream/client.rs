@@ -8,9 +8,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -19,16 +20,50 @@ use http_body_util::{Either, Full};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, Serialize};
 
 use super::connector::Connector;
 use super::failure::Failure;
 use super::pool::{Incoming, Pool};
 use super::retry::retry_after;
 use crate::body::Body;
-use crate::config::file::{Roots, Tls, Upstream};
 use crate::error::Kind;
 use crate::limits::{Answered, Permit};
 use crate::token::BearerToken;
+
+/// How connections are made and kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The longest time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub pool_idle_timeout: Duration,
+    /// How many idle connections to one host are kept.
+    pub pool_max_idle_per_host: usize,
+    /// Which certificates are trusted.
+    pub tls: Tls,
+}
+
+/// Which certificates are trusted; `[upstream.tls]` as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate authorities to start from.
+    pub roots: Roots,
+    /// A PEM file with further certificate authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_ca_file: Option<PathBuf>,
+}
+
+/// A list of trusted certificate authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Roots {
+    /// The list of the operating system.
+    Os,
+    /// Mozilla's list, compiled in.
+    Bundled,
+}
 
 /// The way to the regional hosts. Cheap to clone; clones share the pool.
 #[derive(Clone)]
@@ -57,8 +92,8 @@ impl Client {
     ///
     /// # Errors
     /// The trusted certificates cannot be read.
-    pub fn new(config: &Upstream) -> Result<Self, TlsError> {
-        let pool = pool(config)?;
+    pub fn new(policy: &Policy) -> Result<Self, TlsError> {
+        let pool = pool(policy)?;
         Ok(Self {
             wire: Wire::Network(pool),
         })
@@ -121,12 +156,12 @@ fn modelled(response: Response<Bytes>) -> Response<ResponseBody> {
 }
 
 /// Opens an empty pool.
-pub(super) fn pool(config: &Upstream) -> Result<Arc<Pool>, TlsError> {
-    let tls = tls_config(&config.tls)?;
+pub(super) fn pool(policy: &Policy) -> Result<Arc<Pool>, TlsError> {
+    let tls = tls_config(&policy.tls)?;
     Ok(Arc::new(Pool::new(
-        Connector::new(tls, config.connect_timeout),
-        config.pool_idle_timeout,
-        config.pool_max_idle_per_host,
+        Connector::new(tls, policy.connect_timeout),
+        policy.pool_idle_timeout,
+        policy.pool_max_idle_per_host,
     )))
 }
 
@@ -168,9 +203,9 @@ impl fmt::Display for TlsError {
 
 impl StdError for TlsError {}
 
-fn tls_config(config: &Tls) -> Result<ClientConfig, TlsError> {
+fn tls_config(tls: &Tls) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
-    match config.roots {
+    match tls.roots {
         Roots::Bundled => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Roots::Os => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -183,7 +218,7 @@ fn tls_config(config: &Tls) -> Result<ClientConfig, TlsError> {
             }
         }
     }
-    if let Some(file) = &config.extra_ca_file {
+    if let Some(file) = &tls.extra_ca_file {
         let at_fault = |why: &dyn fmt::Display| TlsError {
             message: format!("upstream.tls.extra_ca_file: {}: {why}", file.display()),
         };

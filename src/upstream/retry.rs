@@ -4,13 +4,24 @@
 //! Jitter", AWS Architecture Blog, 2015). Pure: the draw of the dice is passed in.
 //! Only GETs of cached templates come here; nothing else is ever retried.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
-use crate::config::file::Retry;
 use crate::error::Kind;
+
+/// How often one call is attempted, and how long it waits between attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempts in total, the first included.
+    pub max_attempts: NonZeroU32,
+    /// The upper bound of the first back-off; it doubles with each attempt.
+    pub base_backoff: Duration,
+    /// The upper bound of every back-off.
+    pub max_backoff: Duration,
+}
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +73,7 @@ pub struct Tally {
 
 /// Decides about one attempt's outcome. `draw` is in `0.0..1.0`.
 #[must_use]
-pub fn verdict(policy: &Retry, tally: Tally, outcome: Outcome, draw: f64) -> Verdict {
+pub fn verdict(policy: &Policy, tally: Tally, outcome: Outcome, draw: f64) -> Verdict {
     let attempts = match tally.paced && outcome.is_throttled() {
         // Whoever wants one attempt gets one.
         true => 1,
@@ -104,7 +115,7 @@ fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
 }
 
 /// The most to wait after the given attempt: doubled each time, and capped.
-fn backoff(policy: &Retry, attempt: u32) -> Duration {
+fn backoff(policy: &Policy, attempt: u32) -> Duration {
     let doubled = policy
         .base_backoff
         .saturating_mul(2u32.saturating_pow(attempt - 1));
@@ -130,13 +141,11 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn policy() -> Retry {
-        Retry {
+    fn policy() -> Policy {
+        Policy {
             max_attempts: 3.try_into().unwrap(),
             base_backoff: 50 * MS,
             max_backoff: 1000 * MS,
-            budget_percent: 10,
-            budget_min_per_second: 1,
         }
     }
 
@@ -225,7 +234,7 @@ mod tests {
     #[test]
     fn a_429_is_left_to_limits_that_pace_it() {
         let judge = |attempts, max_attempts: u32| {
-            let policy = Retry {
+            let policy = Policy {
                 max_attempts: max_attempts.try_into().unwrap(),
                 ..policy()
             };

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::breaker::Phase;
 use super::*;
+use crate::config::Config;
 use crate::config::layers::Sources;
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,7 +30,7 @@ impl Way {
             environment: &[],
         };
         let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let limits = Arc::new(Limits::new(&config.limits));
+        let limits = Arc::new(Limits::new(&config.gateway.limits));
         let model = move |request: Request<Body>| -> client::Modelled {
             let host = request.uri().host().unwrap_or_default();
             let region = Region::ALL.into_iter().find(|region| region.host() == host);
@@ -44,7 +45,12 @@ impl Way {
         };
         let client = Client::modelled(Arc::new(model));
         Self {
-            upstream: Upstream::new(client, limits, Arc::new(Metrics::new()), &config.file),
+            upstream: Upstream::new(
+                client,
+                limits,
+                Arc::new(Metrics::new()),
+                &config.gateway.upstream,
+            ),
             config,
         }
     }
@@ -52,7 +58,9 @@ impl Way {
     async fn fetch(&self, region: Region, within: Duration) -> (Result<u16, Kind>, CallStats) {
         let (call, never) = (call_to(region), std::future::pending());
         let deadline = Instant::now() + within;
-        let fetching = self.upstream.fetch(&call, &self.config, deadline, never);
+        let fetching = self
+            .upstream
+            .fetch(&call, &self.config.gateway.upstream, deadline, never);
         let (outcome, stats) = fetching.await;
         let outcome = outcome.map(|whole| whole.status().as_u16());
         (outcome.map_err(|error| error.kind()), stats)
@@ -142,7 +150,7 @@ async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
 #[tokio::test(start_paused = true)]
 async fn a_429_counts_as_soon_as_a_reload_ends_learning() {
     let way = Way::new("", |_| answer(429, None));
-    let mut reloaded = way.config.limits.clone();
+    let mut reloaded = way.config.gateway.limits.clone();
     reloaded.profile.adaptive = false;
     way.upstream.limits.reconfigure(&reloaded);
     let (outcome, stats) = way.fetch(Region::Eu, 2500 * MS).await;
@@ -168,7 +176,9 @@ async fn an_abandoned_call_gives_up_before_it_is_sent() {
     let held = limits.admit(Region::Eu, Family::Profile, None, Priority::New, deadline);
     let _held = held.await.unwrap();
     let (call, left) = (call_to(Region::Eu), sleep(10 * MS));
-    let fetching = way.upstream.fetch(&call, &way.config, deadline, left);
+    let fetching = way
+        .upstream
+        .fetch(&call, &way.config.gateway.upstream, deadline, left);
     let (outcome, stats) = fetching.await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Abandoned);
     assert_eq!(stats.attempts, 0);
@@ -394,9 +404,13 @@ async fn what_passes_through_does_not_meet_the_breaker() {
     assert_eq!(state(), Phase::Open);
     let due = Instant::now() + 1000 * MS;
     let (call, mut stats) = (call_to(Region::Eu), CallStats::default());
-    let relayed = way
-        .upstream
-        .relay(&call, &way.config, body::none(), (due, None), &mut stats);
+    let relayed = way.upstream.relay(
+        &call,
+        &way.config.gateway.upstream,
+        body::none(),
+        (due, None),
+        &mut stats,
+    );
     assert_eq!(relayed.await.unwrap().status(), 500);
     assert_eq!(state(), Phase::Open, "and tells it nothing");
 }

@@ -131,7 +131,7 @@ async fn a_progressive_response_never_notices_what_holds_profile_calls() {
     }
     // With the breaker off, what holds profile calls is their quota.
     let off = format!("{quota}[breaker]\nenabled = false\n{}", alexa.config());
-    gateway.gateway().reconfigure(load(&off));
+    gateway.gateway().reconfigure(load(&off).gateway);
     let held = name(&gateway, Region::Eu).await;
     held.expect_own_error(429, "proxy_internal_response");
     let directive = client
@@ -178,7 +178,7 @@ async fn operators_see_the_breaker_and_a_reload_can_switch_it_off() {
     shown(&metrics, [2, 0, 1, 0]);
     down.store(false, Ordering::Relaxed);
     let off = format!("[breaker]\nenabled = false\n{}", alexa.config());
-    gateway.gateway().reconfigure(load(&off));
+    gateway.gateway().reconfigure(load(&off).gateway);
     name(&gateway, Region::Eu).await.expect_status(200);
     let (regions, metrics) = look().await;
     assert_eq!(regions["eu"]["breaker"]["state"], "closed");
@@ -197,7 +197,7 @@ async fn retries_beyond_the_budget_are_not_made_and_are_counted() {
     let denied = r#"alexa_gateway_retries_denied_total{region="eu"} 1"#;
     assert!(metrics.text().contains(denied), "{metrics:?}");
     let some = format!("{budget}budget_min_per_second = 1\n{}", alexa.config());
-    gateway.gateway().reconfigure(load(&some));
+    gateway.gateway().reconfigure(load(&some).gateway);
     name(&gateway, Region::Eu).await.expect_status(503);
     assert_eq!(alexa.count(), 3, "a reload applies it");
 }

@@ -122,7 +122,7 @@ async fn a_reload_keeps_what_is_stored() {
         .expect_forwarded("miss");
     gateway
         .gateway()
-        .reconfigure(load(&format!("[cache]\nttl = '5s'\n{}", alexa.config())));
+        .reconfigure(load(&format!("[cache]\nttl = '5s'\n{}", alexa.config())).gateway);
     client.get(NAME).token(&token).send().await.expect_hit();
 }
 

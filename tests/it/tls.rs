@@ -196,7 +196,8 @@ async fn an_authority_file_that_is_none_is_told_at_the_start() {
     ] {
         let path = dir.path(file);
         let config = format!("[upstream.tls]\nextra_ca_file = '{}'\n", path.display());
-        let error = Server::start(crate::support::gateway::load(&config))
+        let config = crate::support::gateway::load(&config);
+        let error = Server::start(config.server, config.admin, config.gateway)
             .await
             .unwrap_err();
         let told = error.to_string();

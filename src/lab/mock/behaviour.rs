@@ -19,10 +19,10 @@ use crate::limits::Quota;
 #[serde(default, deny_unknown_fields)]
 pub struct MockBehaviour {
     /// From request to answer. A request is judged half-way through.
-    #[serde(with = "crate::config::duration")]
+    #[serde(with = "crate::duration")]
     pub latency: Duration,
     /// How far an answer may stray from `latency`, uniformly, either way.
-    #[serde(with = "crate::config::duration")]
+    #[serde(with = "crate::duration")]
     pub jitter: Duration,
     /// What one skill may ask of one region.
     #[serde(with = "quota")]

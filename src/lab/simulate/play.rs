@@ -25,7 +25,7 @@ use super::token::Tokens;
 use super::trace::{Ask, Trace};
 use super::upstream::{Alexa, Model};
 use crate::config::Config;
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{self, BuildError, Gateway};
 use crate::headers::{API_ENDPOINT, TIMEOUT_MS};
 use crate::limits::Family;
 use crate::region::Region;
@@ -178,10 +178,11 @@ fn propagate(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Lines about requests that nobody made are of no use.
-fn unlogged(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.file.log.requests = false;
-    config
+fn unlogged(config: &Config) -> gateway::Policy {
+    gateway::Policy {
+        log_requests: false,
+        ..config.gateway.clone()
+    }
 }
 
 /// What callers share.
@@ -195,7 +196,7 @@ impl Stage {
     /// One request, from its coming to its answer.
     async fn ask(self: Arc<Self>, ask: Ask) {
         self.book.asked(ask.region, ask.skill);
-        let deadline = self.gateway.config().file.deadline;
+        let deadline = self.gateway.policy().deadline;
         let patience = match ask.timeout_ms {
             0 => deadline.default,
             millis => Duration::from_millis(millis.into()).min(deadline.max),

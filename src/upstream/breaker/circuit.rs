@@ -11,14 +11,37 @@
 mod recent;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::config::file::Breaker as Policy;
 use crate::upstream::retry::Outcome;
 use recent::{Recent, Tally};
+
+/// When a region is left alone, and for how long; `[breaker]` as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether there is a breaker at all.
+    pub enabled: bool,
+    /// Failures in a row that open the circuit.
+    pub consecutive_failures: NonZeroU32,
+    /// The circuit opens when fewer attempts of the window succeed, 0 to 100.
+    pub min_success_percent: u32,
+    /// Attempts in the window before the share of successes counts.
+    pub min_requests: NonZeroU32,
+    /// The length of the sliding window.
+    #[serde(with = "crate::duration")]
+    pub window: Duration,
+    /// Time before the first probe; it doubles with each failed one.
+    #[serde(with = "crate::duration")]
+    pub open: Duration,
+    /// The longest time between two probes.
+    #[serde(with = "crate::duration")]
+    pub max_open: Duration,
+}
 
 /// What one attempt tells about the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

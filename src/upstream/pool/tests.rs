@@ -41,7 +41,7 @@ fn pool(upstream: &str) -> Arc<Pool> {
         environment: &[],
     };
     let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    client::pool(&config.file.upstream).unwrap()
+    client::pool(&config.gateway.upstream.client).unwrap()
 }
 
 /// Reads the head of a request, and answers it.

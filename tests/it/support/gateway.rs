@@ -15,8 +15,11 @@ pub(crate) struct TestGateway {
 impl TestGateway {
     /// Starts a gateway with the given file on top of the defaults.
     pub(crate) async fn start(config: &str) -> Self {
+        let config = load(config);
         Self {
-            server: Server::start(load(config)).await.unwrap(),
+            server: Server::start(config.server, config.admin, config.gateway)
+                .await
+                .unwrap(),
         }
     }
 
