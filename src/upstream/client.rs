@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connector::Connector;
 use super::failure::Failure;
-use super::pool::{Incoming, Pool};
+use super::pool::{Pool, PooledBody};
 use super::retry::retry_after;
 use crate::body::Body;
 use crate::error::Kind;
@@ -85,7 +85,7 @@ pub type Model = Arc<dyn Fn(Request<Body>) -> Modelled + Send + Sync>;
 pub type Modelled = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Kind>> + Send>>;
 
 /// The body of an answer as it comes.
-pub type ResponseBody = Either<Incoming, Full<Bytes>>;
+pub type ResponseBody = Either<PooledBody, Full<Bytes>>;
 
 impl Client {
     /// Opens an empty pool.
@@ -147,7 +147,7 @@ impl Client {
     }
 }
 
-fn network(response: Response<Incoming>) -> Response<ResponseBody> {
+fn network(response: Response<PooledBody>) -> Response<ResponseBody> {
     response.map(Either::Left)
 }
 

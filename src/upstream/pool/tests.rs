@@ -8,9 +8,9 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::*;
-use crate::body;
 use crate::config::Config;
 use crate::config::layers::Sources;
+use crate::error::Kind;
 use crate::upstream::client;
 
 /// No step takes so long.
@@ -92,8 +92,7 @@ async fn look_around() {
 }
 
 fn idle(pool: &Pool) -> usize {
-    let state = pool.lock();
-    state.origins.iter().map(|origin| origin.idle.len()).sum()
+    pool.registry.idle()
 }
 
 async fn bounded<F: Future>(future: F) -> F::Output {
@@ -190,10 +189,10 @@ async fn a_sweep_closes_what_the_other_side_has_closed() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let stream = called(&origin, &pool).await;
     assert_eq!(idle(&pool), 1);
-    assert!(pool.swept());
+    assert!(pool.registry.sweep());
     drop(stream);
     bounded(async {
-        while pool.swept() {
+        while pool.registry.sweep() {
             yield_now().await;
         }
     })
@@ -213,14 +212,14 @@ async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
     let (streams, called) = bounded(async { tokio::join!(serve, calls) }).await;
     assert!(called.0.is_ok() && called.1.is_ok());
     assert_eq!(idle(&pool), 1);
-    let Ok(Way::Kept(Connection::Own(own))) = pool.way(&origin.uri) else {
+    let Checkout::Kept(Connection::Http1(connection)) = pool.registry.checkout(&origin.uri) else {
         panic!("one is kept");
     };
-    let Ok(Way::Open(mut given_back)) = pool.way(&origin.uri) else {
+    let Checkout::Open(mut pending) = pool.registry.checkout(&origin.uri) else {
         panic!("there is no other");
     };
-    pool.give_back(own);
-    assert!(given_back.try_recv().is_ok());
+    pool.registry.give_back(connection);
+    assert!(bounded(pending.given_back()).await.is_some());
     assert_eq!(idle(&pool), 0);
     drop(streams);
 }
@@ -228,15 +227,16 @@ async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
 #[tokio::test]
 async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
     let (pool, uri) = (pool(""), Uri::from_static("https://localhost/v2"));
-    let first = pool.way(&uri).unwrap();
-    assert!(matches!(first, Way::OpenForAll(_)));
-    assert!(matches!(pool.way(&uri), Ok(Way::Wait(_))));
+    let checkout = || pool.registry.checkout(&uri);
+    let first = checkout();
+    assert!(matches!(first, Checkout::OpenForAll(_)));
+    assert!(matches!(checkout(), Checkout::Wait(_)));
     // Its caller leaves, and the next one opens it.
     drop(first);
-    let Ok(Way::OpenForAll(tell)) = pool.way(&uri) else {
+    let Checkout::OpenForAll(tell) = checkout() else {
         panic!("nobody opens one");
     };
-    let waiting = pool.opened(pool.way(&uri).unwrap(), &uri);
+    let waiting = pool.connect(checkout(), &uri);
     tell.send_replace(Some(Err(Kind::Tls.into())));
     let failure = bounded(waiting).await.err();
     assert_eq!(failure.map(|failure| failure.kind()), Some(Kind::Tls));
@@ -246,15 +246,22 @@ async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
 async fn a_connection_that_nobody_takes_out_any_more_goes_back() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let _stream = called(&origin, &pool).await;
-    let Ok(Way::Kept(Connection::Own(own))) = pool.way(&origin.uri) else {
+    let Checkout::Kept(Connection::Http1(connection)) = pool.registry.checkout(&origin.uri) else {
         panic!("one is kept");
     };
-    let Ok(Way::Open(given_back)) = pool.way(&origin.uri) else {
-        panic!("there is no other");
-    };
-    let given_back = GivenBack(given_back, &pool);
-    pool.give_back(own);
+    let pending = pool.registry.checkout(&origin.uri);
+    assert!(matches!(pending, Checkout::Open(_)));
+    pool.registry.give_back(connection);
     assert_eq!(idle(&pool), 0, "it is on its way");
-    drop(given_back);
+    drop(pending);
     assert_eq!(idle(&pool), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_leaves_does_not_wait_for_a_connection_any_more() {
+    let (origin, pool) = (Origin::start().await, pool(""));
+    let checkouts = [(); 3].map(|()| pool.registry.checkout(&origin.uri));
+    assert_eq!(pool.registry.waiting(), 3);
+    drop(checkouts);
+    assert_eq!(pool.registry.waiting(), 0);
 }
