@@ -114,12 +114,14 @@ pub struct Rule {
     pub freshness: crate::cache::policy::Freshness,
 }
 
-/// Why a request goes nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a request has no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// The named evidence is about a host outside the region table.
+    /// This evidence names a host outside the region table.
+    #[error("{0} names no Alexa region")]
     Misdirected(&'static str),
     /// The path is refused.
+    #[error("{0}")]
     BadPath(BadPath),
 }
 

@@ -1,7 +1,7 @@
-//! One flight: looks in the cache again, calls, stores.
+//! One flight: checks the cache again, calls, stores.
 //!
-//! It owns all that it needs, so that whoever started it may leave. Its outcome is
-//! the same for all who wait for it: one credential, one key, one answer.
+//! It owns all that it needs, so the request that started it may leave. Its outcome
+//! is the same for all its waiters: one credential, one key, one response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,41 +16,41 @@ use crate::cache::key::{CacheKey, KEY_HEADERS};
 use crate::cache::policy::{self, FetchMode};
 use crate::cache::response::StoredResponse;
 use crate::cache::{Cache, unix_seconds};
-use crate::coalesce::Interest;
 use crate::error::Error;
-use crate::headers;
+use crate::headers::add_via;
 use crate::route::Rule;
 use crate::upstream::{self, BufferedResponse, Call, CallStats, Upstream};
 
-/// What makes two fetches the same: the key, and what may be done with the answer.
-pub(super) type FlightKey = (CacheKey, FetchMode);
+/// What makes two fetches the same: the key, and what may be done with the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FlightKey {
+    pub(super) key: CacheKey,
+    pub(super) mode: FetchMode,
+}
 
-/// The outcome of a flight.
+/// How a flight ended.
 #[derive(Clone, Debug)]
-pub(super) enum Landed {
-    /// Another flight had stored an answer in the meantime.
+pub(super) enum FlightOutcome {
+    /// An earlier flight had stored a fresh response in the meantime.
     InCache(Arc<Entry>),
-    /// A call was made, or could not be.
+    /// A call was made, or refused.
     Called {
-        outcome: Result<StoredResponse, Error>,
-        /// For how long the answer is fresh in the cache, if it was stored.
+        response: Result<StoredResponse, Error>,
+        /// For how long the response is fresh in the cache, if it was stored.
         stored: Option<Duration>,
         stats: CallStats,
     },
 }
 
-/// Whether a stale answer may stand in (RFC 5861 §4).
-pub(super) fn is_failure(landed: &Result<Landed, Error>) -> bool {
-    match landed {
-        Err(_)
-        | Ok(Landed::Called {
-            outcome: Err(_), ..
-        }) => true,
-        Ok(Landed::Called {
-            outcome: Ok(answer),
-            ..
-        }) => policy::permits_stale(answer.status()),
-        Ok(Landed::InCache(_)) => false,
+impl FlightOutcome {
+    /// Whether a stale response may be served in its place (RFC 5861 §4).
+    pub(super) fn permits_stale(&self) -> bool {
+        match self {
+            Self::InCache(_) => false,
+            Self::Called { response, .. } => response
+                .as_ref()
+                .map_or(true, |response| policy::permits_stale(response.status())),
+        }
     }
 }
 
@@ -59,76 +59,64 @@ pub(super) struct Flight {
     pub(super) call: Call,
     pub(super) rule: Arc<Rule>,
     pub(super) key: FlightKey,
-    /// When the token expires, in seconds since the Unix epoch.
+    /// Expiry of the token, in seconds since the Unix epoch.
     pub(super) expires_at: Option<u64>,
-    /// Its own, whatever its waiters' are.
+    /// When it lands at the latest.
     pub(super) deadline: Instant,
-    /// Nobody waits for it, so it goes on although nobody does.
-    pub(super) in_background: bool,
 }
 
 impl Flight {
-    /// Flies. Ends early if all waiters have left before anything was sent.
+    /// Flies. Ends early if `abandoned` completes before the call is sent.
     pub(super) async fn run(
         self,
         cache: &Cache,
         upstream: &Upstream,
         policy: &upstream::Policy,
-        interest: Interest<FlightKey, Landed>,
-    ) -> Landed {
-        let (key, mode) = self.key;
+        abandoned: impl Future<Output = ()>,
+    ) -> FlightOutcome {
+        let FlightKey { key, mode } = self.key;
         if mode == FetchMode::Cached {
-            // The last flight may have landed after our request had looked.
+            // The previous flight may have landed after this request's lookup.
             if let Some(entry) = cache.fresh(&key, Instant::now()) {
-                return Landed::InCache(entry);
+                return FlightOutcome::InCache(entry);
             }
         }
-        let abandoned = async {
-            if self.in_background {
-                std::future::pending().await
-            } else {
-                interest.abandoned().await
-            }
-        };
-        // Awaited where it is made: one that is moved first takes its room twice.
-        let (outcome, stats) = upstream
+        // Awaited in the same expression: a future that is moved first is held twice.
+        let (fetched, stats) = upstream
             .fetch(&self.call, policy, self.deadline, abandoned)
             .await;
-        match outcome {
-            Ok(whole) => {
-                let (answer, stored) = self.keep(whole, cache);
-                Landed::Called {
-                    outcome: Ok(answer),
-                    stored,
-                    stats,
-                }
+        let (response, stored) = match fetched {
+            Ok(response) => {
+                let (response, stored) = self.keep(response, cache);
+                (Ok(response), stored)
             }
-            Err(error) => Landed::Called {
-                outcome: Err(error),
-                stored: None,
-                stats,
-            },
+            Err(error) => (Err(error), None),
+        };
+        FlightOutcome::Called {
+            response,
+            stored,
+            stats,
         }
     }
 
-    /// Stores an answer if it may be, and tells for how long it is fresh.
-    fn keep(&self, whole: BufferedResponse, cache: &Cache) -> (StoredResponse, Option<Duration>) {
-        let (key, mode) = self.key;
+    /// Stores a response if that is allowed. Returns for how long it is fresh.
+    fn keep(&self, fetched: BufferedResponse, cache: &Cache) -> (StoredResponse, Option<Duration>) {
+        let FlightKey { key, mode } = self.key;
         let expires_at = self.expires_at;
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
-        let (parts, body) = whole.into_parts();
+        let (parts, body) = fetched.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
-        let answer = StoredResponse::new(parts.status, parts.headers, &body, cache.heads());
+        let response = StoredResponse::new(parts.status, parts.headers, &body, cache.heads());
         let lifetime = lifetime.ok().filter(|_| mode != FetchMode::Unstored);
         if let Some(lifetime) = lifetime {
-            let entry = Entry::new(answer.clone(), lifetime, expires_at);
+            let entry = Entry::new(response.clone(), lifetime, expires_at);
             cache.store(key, Arc::new(entry));
         }
-        (answer, lifetime.map(|lifetime| lifetime.fresh))
+        (response, lifetime.map(|lifetime| lifetime.fresh))
     }
 }
 
-/// What a flight tells upstream besides the key's headers and the credentials.
+/// Headers sent upstream besides the key's headers and the credentials.
 const RELAYED_HEADERS: [HeaderName; 4] = [
     USER_AGENT,
     HeaderName::from_static("traceparent"),
@@ -136,11 +124,11 @@ const RELAYED_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("baggage"),
 ];
 
-/// The headers of a flight's call. Its answer goes to everybody who waits, so
-/// nothing that is not part of the key may change it: one coding, and no
-/// preconditions.
+/// The headers of a flight's call. All waiters share the response, so no header that
+/// is not part of the key may change it: the coding is fixed, and preconditions are
+/// dropped.
 pub(super) fn headers(parts: &Parts) -> HeaderMap {
-    // Room for these, the token, and the origin's name, without growing.
+    // Room for these, the token and `Host` without growing.
     let mut headers = HeaderMap::with_capacity(8);
     for name in KEY_HEADERS.iter().chain(&RELAYED_HEADERS) {
         for value in parts.headers.get_all(name) {
@@ -148,6 +136,6 @@ pub(super) fn headers(parts: &Parts) -> HeaderMap {
         }
     }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers::add_via(&mut headers, parts.version);
+    add_via(&mut headers, parts.version);
     headers
 }
