@@ -66,9 +66,9 @@
 //! | when to retry, how long to wait | `upstream/retry.rs` |
 //! | how many retries there may be | `upstream/budget.rs` |
 //! | when a region is left alone, and for how long | `upstream/breaker/circuit.rs` |
-//! | how a quota is kept | `limits/window.rs`, `limits/gate.rs` |
-//! | who goes next, who gets how much | `limits/queue.rs`, `limits/share.rs` |
-//! | what is learned from a 429 | `limits/adaptive.rs` |
+//! | how a quota is kept | `limits/quota/` |
+//! | who goes next, who gets how much | `limits/queue/schedule.rs`, `limits/queue/shares.rs` |
+//! | what is learned from a 429 | `limits/learning/` |
 //! | a status or an error body | `error.rs` |
 //! | a metric, a field of the log line | `metrics.rs`, `record.rs` |
 //! | how long a connection is kept, and what it costs while idle | `server/idle.rs`, `server/parking.rs` |

@@ -1,108 +1,114 @@
-//! The queue of one lane: who waits, and who goes next.
+//! The queue of one lane: who waits, who goes next, and who is refused.
 //!
-//! A request passes the gate of its region and those of its tenant, all or none.
-//! Among tenants whose own gates are open, those below their [floor](super::share)
-//! go first, then those within their share, then those over it, and within each the
-//! one whose virtual time is least: a request of a tenant of weight w moves the
-//! tenant on by 1/w (start-time fair queueing: Goyal, Vin, Cheng, "Start-Time Fair
-//! Queueing", SIGCOMM 1996). A tenant that was away, or held back by its own quota,
-//! does not save up turns.
+//! A request passes the gates of its region and of its tenant, all or none. Among the
+//! tenants whose own gates are open, those below their floor go first, then those
+//! within their share, then those over it (see [`shares`]); within each rank, by
+//! start-time fair queueing (see [`schedule`]).
 //!
-//! Everything here is done under the lane's lock and with the time passed in.
+//! A request is refused at once if it is not expected to get its response before its
+//! deadline. One that waits is refused at its turn if it is too late by then.
+//!
+//! The queue is data under the lane's lock. Time is passed in, and [`Grant`]s leave
+//! through channels; the queue knows neither the lane nor its permits.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `key`, `tenant`, `tenants` | a tenant's identity, its state, the bounded table of all |
+//! | `waiting`, `grant` | the requests that wait, and what they wait for |
+//! | `schedule` | the order of turns |
+//! | `region`, `shares`, `headroom` | the region's slots, and each tenant's part of them |
+//! | `forecast`, `smoothed` | when a request will go; durations as they are of late |
+//! | `status` | learned quotas on the status page |
 
 mod forecast;
-mod known;
+mod grant;
+mod headroom;
+mod key;
+mod region;
+mod schedule;
+mod shares;
+mod smoothed;
 mod status;
+mod tenant;
+mod tenants;
+mod waiting;
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::adaptive::Notice;
-use super::estimate::Estimate;
-use super::gate::{Gate, Turn};
-use super::lane::Permit;
-use super::quota::Quota;
-use super::share::{Rank, Shares};
-use super::tenant::{Standing, Tenant, TenantKey, Waiter};
-use super::{Answered, FamilyLimits, Priority, QueueLimits, Refusal, Scope};
-use crate::token::SkillId;
-use known::SWEEP_FROM;
+pub(super) use grant::{AttemptEnd, Grant};
+pub(super) use key::TenantKey;
 
-/// Whose a slot of the region is: a tenant's index, or this.
-const NOBODY: usize = usize::MAX;
+use super::admission::{Priority, Refusal, Scope};
+use super::feedback::Feedback;
+use super::learning::{LearningEvent, SentAttempt};
+use super::policy::{FamilyLimits, QueueLimits};
+use super::quota::Readiness;
+use super::snapshot::{LaneSnapshot, Learned};
+use crate::token::SkillId;
+use forecast::{ExpectedTurn, Forecast};
+use key::TenantId;
+use region::RegionSlots;
+use schedule::{Listing, Schedule};
+use shares::Rank;
+use smoothed::SmoothedDuration;
+use tenants::Tenants;
+use waiting::Waiter;
 
 pub(super) struct Queue {
-    config: FamilyLimits,
-    limits: QueueLimits,
-    region: Gate<usize>,
-    shares: Shares,
-    tenants: Slab<Tenant>,
-    index: HashMap<TenantKey, usize>,
-    /// Tenants whose own gates are open: rank, due, index.
-    ready: BTreeSet<(Rank, u64, usize)>,
-    /// Tenants whose own gates open at a known moment.
-    blocked: BTreeSet<(Instant, usize)>,
-    /// The due time of the request that went last.
-    virtual_time: u64,
+    limits: FamilyLimits,
+    bounds: QueueLimits,
+    region: RegionSlots,
+    tenants: Tenants,
+    schedule: Schedule,
+    /// The number of requests that wait, over all tenants.
     waiting: usize,
     next_seq: u64,
-    round_trip: Estimate,
-    /// What was sent before this moment is not known for tenants that are new.
-    unknown_before: Option<Instant>,
-    /// Idle tenants are forgotten when there are this many, and not before this
-    /// moment.
-    sweep_at: usize,
-    next_sweep: Option<Instant>,
+    /// The time from sending a request to the head of its response.
+    round_trip: SmoothedDuration,
 }
 
-/// A place in the queue.
-pub(super) struct Queued {
-    pub(super) tenant: usize,
-    pub(super) seq: u64,
-    pub(super) grant: oneshot::Receiver<Result<Permit, Refusal>>,
-}
-
-/// What became of a request that came.
+/// A request that entered.
 pub(super) enum Entered {
-    /// It may go: all its slots are taken.
-    Admitted(usize),
+    Admitted(Grant),
     Queued(Queued),
 }
 
+/// A place in the queue. [`Queue::leave`] gives it up.
+pub(super) struct Queued {
+    tenant: TenantId,
+    priority: Priority,
+    seq: u64,
+    pub(super) reply: oneshot::Receiver<Result<Grant, Refusal>>,
+}
+
+/// Something learned of a tenant.
+pub(super) struct TenantEvent {
+    pub(super) tenant: TenantKey,
+    pub(super) event: LearningEvent,
+}
+
 impl Queue {
-    pub(super) fn new(config: FamilyLimits, limits: QueueLimits) -> Self {
-        let mut queue = Self {
-            config: FamilyLimits::default(),
+    /// An empty queue, with nothing used of any quota.
+    pub(super) fn new(limits: FamilyLimits, bounds: QueueLimits) -> Self {
+        Self {
+            region: RegionSlots::new(limits.region, limits.total_floor()),
             limits,
-            region: Gate::new(),
-            shares: Shares::default(),
-            tenants: Slab::new(),
-            index: HashMap::new(),
-            ready: BTreeSet::new(),
-            blocked: BTreeSet::new(),
-            virtual_time: 0,
+            bounds,
+            tenants: Tenants::default(),
+            schedule: Schedule::default(),
             waiting: 0,
             next_seq: 0,
-            round_trip: Estimate::default(),
-            unknown_before: None,
-            sweep_at: SWEEP_FROM,
-            next_sweep: None,
-        };
-        // The quotas that a process starts with have nothing unknown before them.
-        queue.region.start(config.region);
-        queue.shares.set_floors(config.floors());
-        queue.config = config;
-        queue
+            round_trip: SmoothedDuration::default(),
+        }
     }
 
-    /// Lets a request pass, or lets it wait if its turn is expected in time.
+    /// Admits a request, or queues it if it is expected to be served in time.
     ///
     /// # Errors
-    /// It is not expected in time, or too many wait.
+    /// It is not expected to be served in time, or the queue is full.
     pub(super) fn enter(
         &mut self,
         skill: Option<&SkillId>,
@@ -110,31 +116,37 @@ impl Queue {
         now: Instant,
         deadline: Instant,
     ) -> Result<Entered, Refusal> {
+        self.grant_due(now);
         let tenant = self.tenant(skill, now);
         if self.may_go(tenant, priority, now) {
-            self.note_ease(tenant);
-            self.take(tenant, now);
-            return Ok(Entered::Admitted(tenant));
+            if self.region.is_within_share(&self.tenants[tenant].usage) {
+                self.region.note_ease();
+            }
+            return Ok(Entered::Admitted(self.take(tenant, now)));
         }
         let expected_at = self.expect(tenant, priority, now, deadline)?;
-        if self.waiting >= self.limits.max_queue {
+        if self.waiting >= self.bounds.max_queue {
             self.make_room(tenant, priority, now)?;
         }
         self.note_crowding(tenant, now);
-        let (sender, grant) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let seq = self.next_seq;
         self.next_seq += 1;
         self.waiting += 1;
-        let waiter = Waiter {
+        self.tenants[tenant].waiting.push(Waiter {
             seq,
             priority,
             expected_at,
             deadline,
-            grant: sender,
-        };
-        self.tenants[tenant].waiting.push(waiter);
-        self.settle(tenant, now);
-        Ok(Entered::Queued(Queued { tenant, seq, grant }))
+            reply: sender,
+        });
+        self.reindex(tenant, now);
+        Ok(Entered::Queued(Queued {
+            tenant,
+            priority,
+            seq,
+            reply: receiver,
+        }))
     }
 
     /// Whether a request that came now could be served in time.
@@ -149,327 +161,395 @@ impl Queue {
     ) -> Result<(), Refusal> {
         self.advance(now);
         let tenant = self.tenant(skill, now);
-        match self.may_go(tenant, Priority::New, now) {
-            true => Ok(()),
-            false => self.expect(tenant, Priority::New, now, deadline).map(drop),
+        if self.may_go(tenant, Priority::New, now) {
+            return Ok(());
         }
+        self.expect(tenant, Priority::New, now, deadline).map(drop)
     }
 
-    /// Takes out the next request that may go, with its slots taken. Those whose
-    /// answer would come too late are refused on the way: a call is not made for
-    /// the dead, and the slot is for the next.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(usize, Waiter)> {
+    /// Sends grants to all waiting requests that may go. One whose response would
+    /// come after its deadline is refused instead, and its slot goes to the next.
+    pub(super) fn grant_due(&mut self, now: Instant) {
         self.advance(now);
         while let Some(tenant) = self.pick(now) {
-            let Some(waiter) = self.tenants[tenant].waiting.pop_first() else {
-                self.settle(tenant, now);
+            let own = &mut self.tenants[tenant];
+            let Some(waiter) = own.waiting.pop_first() else {
+                self.reindex(tenant, now);
                 continue;
             };
             self.waiting -= 1;
             let late_by = now.saturating_duration_since(waiter.expected_at);
-            self.tenants[tenant].lateness.note(late_by);
-            if now + self.round_trip.usual() <= waiter.deadline {
-                self.take(tenant, now);
-                return Some((tenant, waiter));
+            own.lateness.note(late_by);
+            if now + self.round_trip.likely_max() > waiter.deadline {
+                self.reindex(tenant, now);
+                let refusal = self.refusal_of(tenant, waiter.priority, now);
+                waiter.reply.send(Err(refusal)).ok();
+                continue;
             }
-            self.settle(tenant, now);
-            let refusal = self.refusal(tenant, waiter.priority, now);
-            // Whoever has left needs no refusal.
-            waiter.grant.send(Err(refusal)).ok();
+            let grant = self.take(tenant, now);
+            if waiter.reply.send(Ok(grant)).is_err() {
+                self.end(grant, AttemptEnd::Unsent, now);
+            }
         }
-        None
     }
 
-    /// When to look for the next request that may go. `None` if nobody waits, or
-    /// if it takes an answer first.
-    pub(super) fn next_turn(&mut self, now: Instant) -> Option<Instant> {
-        let blocked = self.blocked.first().map(|(at, _)| *at);
-        let ready = match self.ready.is_empty() {
-            true => None,
-            false => match self.region.turn(now) {
-                Turn::At(at) => Some(at),
-                // Slots are free, but not for those who are ready.
-                Turn::Now => self.region.next_cooled(),
-                Turn::AfterAnAnswer => None,
-            },
+    /// When to call [`Queue::grant_due`] next. `None` if nobody waits, or if a
+    /// response has to come first.
+    pub(super) fn next_grant(&mut self, now: Instant) -> Option<Instant> {
+        let unblocked = self.schedule.next_unblocked();
+        let ready = if self.schedule.is_anyone_ready() {
+            match self.region.readiness(now) {
+                Readiness::At(at) => Some(at),
+                // The free slots are reserved for tenants that are not waiting.
+                Readiness::Now => self.region.next_cooled(),
+                Readiness::AfterResponse => None,
+            }
+        } else {
+            None
         };
-        blocked.into_iter().chain(ready).min()
+        unblocked.into_iter().chain(ready).min()
     }
 
-    /// Gives up a place.
+    /// Gives up a place in the queue.
     pub(super) fn leave(&mut self, queued: &Queued, now: Instant) {
         let Some(tenant) = self.tenants.get_mut(queued.tenant) else {
             return;
         };
         if tenant.waiting.remove(queued.seq) {
             self.waiting -= 1;
-            self.settle(queued.tenant, now);
+            self.reindex(queued.tenant, now);
         }
     }
 
-    /// Takes slots back: to cool if the request was sent, free at once if not.
-    pub(super) fn give_back(&mut self, tenant: usize, sent: bool, now: Instant) {
-        let own = &mut self.tenants[tenant];
-        let cooling = if sent {
-            own.configured.give_back_sent((), now);
-            own.learned.give_back_sent((), now);
-            self.region.give_back_sent(tenant, now)
-        } else {
-            own.configured.give_back_unsent();
-            own.learned.give_back_unsent();
-            self.region.give_back_unsent();
-            false
-        };
-        if !cooling {
-            self.shares.release(&mut self.tenants[tenant].stake);
-        }
-        self.settle(tenant, now);
+    /// The refusal of a request that waited until its deadline.
+    pub(super) fn refusal(&self, queued: &Queued, now: Instant) -> Refusal {
+        self.refusal_of(queued.tenant, queued.priority, now)
     }
 
-    pub(super) fn learns(&self) -> bool {
-        self.config.adaptive
-    }
-
-    /// Learns from an answer to a request that was sent at `sent_at`, while the
-    /// learned rate was all in use or not.
-    pub(super) fn learn(
+    /// Takes back what was granted, and learns from the response if there is one.
+    /// Returns what is worth a log line.
+    pub(super) fn end(
         &mut self,
-        tenant: usize,
-        (sent_at, pressed): (Instant, bool),
-        answered: Answered,
+        grant: Grant,
+        end: AttemptEnd,
         now: Instant,
-    ) -> Option<(TenantKey, Notice)> {
-        self.round_trip.note(now - sent_at);
-        if !self.config.adaptive {
-            return None;
+    ) -> Option<TenantEvent> {
+        let mut event = None;
+        match end {
+            AttemptEnd::Unsent => {
+                let own = &mut self.tenants[grant.tenant];
+                own.gate.refund();
+                own.learner.withdrawn();
+                self.region.refund(&mut own.usage);
+            }
+            AttemptEnd::Sent { at, feedback } => {
+                event = feedback.and_then(|feedback| self.learn(grant, at, feedback, now));
+                let own = &mut self.tenants[grant.tenant];
+                own.gate.start_cooldown((), now);
+                own.learner.ended(now);
+                self.region
+                    .start_cooldown(grant.tenant, &mut own.usage, now);
+            }
         }
-        let own = &mut self.tenants[tenant];
-        let notice = match answered {
-            Answered::Throttled { retry_after } => {
-                let others = own.learned.in_flight() - 1;
-                own.belief.throttled(now, (sent_at, others), retry_after)
-            }
-            Answered::Counted => {
-                let most = own.configured.quota().map(|quota| quota.per_second());
-                if !own.belief.counted(now, sent_at, pressed, most) {
-                    return None;
-                }
-                None
-            }
-        };
-        own.learned.follow(own.belief.quota(), now, ());
-        self.settle(tenant, now);
-        notice.map(|notice| (self.tenants[tenant].key.clone(), notice))
+        self.reindex(grant.tenant, now);
+        event
     }
 
-    /// Applies a new configuration to everything as it is.
-    pub(super) fn reconfigure(&mut self, config: FamilyLimits, limits: QueueLimits, now: Instant) {
-        let old = std::mem::replace(&mut self.config, config);
+    /// Applies a new configuration in place.
+    pub(super) fn reconfigure(&mut self, limits: FamilyLimits, bounds: QueueLimits, now: Instant) {
+        let freed = self
+            .region
+            .configure(limits.region, limits.total_floor(), now);
+        for owner in freed.into_iter().flatten() {
+            self.region.release(&mut self.tenants[owner].usage);
+        }
+        if limits.needs_longer_history_than(&self.limits) {
+            self.tenants.forget_history(now);
+        }
         self.limits = limits;
-        let mut freed = Vec::new();
-        self.region
-            .set_quota(self.config.region, now, NOBODY, |owner| freed.push(owner));
-        self.release_all(&freed);
-        self.shares.set_floors(self.config.floors());
-        if self.config.lengthens(&old) {
-            self.unknown_before = Some(now);
-        }
-        let tenants: Vec<usize> = self.tenants.iter().map(|(tenant, _)| tenant).collect();
-        for tenant in tenants {
-            let own = &mut self.tenants[tenant];
-            let (quota, weight, floor) = self.config.of(own.key.as_ref());
-            own.configured.set_quota(quota, now, (), drop);
-            if !self.config.adaptive {
-                own.belief.forget();
+        self.bounds = bounds;
+        for id in self.tenants.ids() {
+            let own = &mut self.tenants[id];
+            let limits = self.limits.of(own.key.as_ref());
+            own.gate.configure(limits.quota, now);
+            if !self.limits.adaptive {
+                own.learner.disable(now);
             }
-            own.learned.follow(own.belief.quota(), now, ());
-            self.shares.adjust(&mut own.stake, weight, floor);
-            self.settle(tenant, now);
+            self.region
+                .adjust(&mut own.usage, limits.weight, limits.floor);
+            self.reindex(id, now);
         }
+    }
+
+    pub(super) fn is_adaptive(&self) -> bool {
+        self.limits.adaptive
     }
 
     pub(super) fn is_anyone_waiting(&self) -> bool {
         self.waiting > 0
     }
 
-    /// Whether the tenant's learned rate is all in use.
-    pub(super) fn is_pressed(&self, tenant: usize) -> bool {
-        self.tenants[tenant].is_pressed()
+    pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
+        let learners = || self.tenants.iter().map(|tenant| &tenant.learner);
+        let learned = learners().filter(|learner| learner.estimate(now).is_some());
+        let paused = learners().filter(|learner| learner.paused_until(now).is_some());
+        LaneSnapshot {
+            quota_region: self.limits.region,
+            quota_skill: self.limits.skill,
+            in_flight: self.region.in_flight(),
+            region_slots_used: self.region.used(),
+            queued: self.waiting,
+            skills: self.tenants.len(),
+            learned_skills: learned.count(),
+            paused_skills: paused.count(),
+            round_trip_seconds: self.round_trip.mean().as_secs_f64(),
+        }
     }
 
-    /// Brings everything up to now: slots cool, and tenants' gates open.
-    fn advance(&mut self, now: Instant) {
-        let mut freed = Vec::new();
-        self.region.cool(now, |owner| freed.push(owner));
-        self.release_all(&freed);
-        for &owner in freed.iter().filter(|&&owner| owner != NOBODY) {
-            self.settle(owner, now);
+    /// The learned quotas of the skills that were throttled last.
+    pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
+        status::learned(&self.tenants, now)
+    }
+
+    /// The tenant that a request counts against. In a full table, skills without
+    /// limits of their own share the tenant of requests without a skill.
+    fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> TenantId {
+        let key = skill.cloned();
+        if let Some(tenant) = self.tenants.find(&key) {
+            return tenant;
         }
-        while let Some(&(at, tenant)) = self.blocked.first() {
-            if at > now {
-                break;
+        let max_skills = self.bounds.max_skills;
+        if self.tenants.is_sweep_due(max_skills, now) {
+            for usage in self.tenants.sweep(&self.limits, max_skills, now) {
+                self.region.remove(usage);
             }
-            self.settle(tenant, now);
         }
-        if let Some(quota) = self.region.quota()
-            && self.shares.is_tick_due(now, quota.per)
-        {
-            let stakes = self.tenants.iter_mut().map(|(_, tenant)| &mut tenant.stake);
-            self.shares.tick(stakes, now);
+        if self.limits.is_unconfigured(skill) && self.tenants.len() >= max_skills {
+            return self.tenant(None, now);
         }
+        self.tenants.insert(key, self.limits.of(skill))
     }
 
-    fn release_all(&mut self, owners: &[usize]) {
-        for &owner in owners.iter().filter(|&&owner| owner != NOBODY) {
-            self.shares.release(&mut self.tenants[owner].stake);
-        }
-    }
-
-    /// Lists a tenant anew, after anything about it has changed.
-    fn settle(&mut self, tenant: usize, now: Instant) {
-        let own = &mut self.tenants[tenant];
-        match own.standing {
-            Standing::Ready(rank, tag) => drop(self.ready.remove(&(rank, tag, tenant))),
-            Standing::Blocked(at) => drop(self.blocked.remove(&(at, tenant))),
-            Standing::Unlisted => {}
-        }
-        let turn = match own.waiting.is_empty() {
-            true => Turn::AfterAnAnswer,
-            false => own.turn(now),
-        };
-        own.standing = match turn {
-            Turn::Now => {
-                own.tag = own.tag.max(self.virtual_time);
-                let quota = self.region.quota();
-                let rank = quota.map_or(Rank::WithinShare, |quota| {
-                    self.shares.rank(&own.stake, slots(&quota))
-                });
-                self.ready.insert((rank, own.tag, tenant));
-                Standing::Ready(rank, own.tag)
-            }
-            Turn::At(at) => {
-                self.blocked.insert((at, tenant));
-                Standing::Blocked(at)
-            }
-            Turn::AfterAnAnswer => Standing::Unlisted,
-        };
-    }
-
-    /// Whether a request that came now may go at once. Those of others that could
-    /// go have gone.
-    fn may_go(&mut self, tenant: usize, priority: Priority, now: Instant) -> bool {
+    /// Whether a request that came now may go at once. The caller has let all others
+    /// go that may.
+    fn may_go(&mut self, tenant: TenantId, priority: Priority, now: Instant) -> bool {
         let own = &mut self.tenants[tenant];
         own.waiting.ahead(priority) == 0
-            && own.turn(now) == Turn::Now
-            && self.region.turn(now) == Turn::Now
-            && self.region_allows(tenant)
-    }
-
-    /// Whether the region has a slot for this tenant.
-    fn region_allows(&self, tenant: usize) -> bool {
-        let (Some(quota), Some(free)) = (self.region.quota(), self.region.free()) else {
-            return true;
-        };
-        let stake = &self.tenants[tenant].stake;
-        self.shares.allows(stake, free, slots(&quota))
+            && own.readiness(now) == Readiness::Now
+            && self.region.readiness(now) == Readiness::Now
+            && self.region.allows(&own.usage)
     }
 
     /// The tenant that goes next, if one may.
-    fn pick(&mut self, now: Instant) -> Option<usize> {
-        if self.ready.is_empty() || self.region.turn(now) != Turn::Now {
+    fn pick(&mut self, now: Instant) -> Option<TenantId> {
+        if !self.schedule.is_anyone_ready() || self.region.readiness(now) != Readiness::Now {
             return None;
         }
-        let candidates = self.ready.iter().map(|(_, _, tenant)| *tenant);
-        candidates
-            .take(MOST_CANDIDATES)
-            .find(|tenant| self.region_allows(*tenant))
+        let mut candidates = self.schedule.ready().take(MAX_CANDIDATES);
+        candidates.find(|tenant| self.region.allows(&self.tenants[*tenant].usage))
     }
 
-    fn take(&mut self, tenant: usize, now: Instant) {
-        let window = self
-            .region
-            .quota()
-            .map_or(Duration::ZERO, |quota| quota.per);
-        self.region.take();
+    /// Lets one request of a tenant go.
+    fn take(&mut self, tenant: TenantId, now: Instant) -> Grant {
         let own = &mut self.tenants[tenant];
-        own.configured.take();
-        own.learned.take();
-        own.used_at = Some(now);
-        self.shares.take(&mut own.stake, now, window);
-        let due = own.tag.max(self.virtual_time);
-        self.virtual_time = due;
-        own.tag = due + stride(own.stake.weight);
-        self.settle(tenant, now);
+        own.gate.take();
+        own.learner.admitted();
+        own.last_admitted = Some(now);
+        self.region.take(&mut own.usage, now);
+        own.start_tag = self.schedule.advance(own.start_tag, own.usage.weight());
+        self.reindex(tenant, now);
+        let saturated = self.tenants[tenant].learner.is_saturated();
+        Grant { tenant, saturated }
     }
 
-    /// Notes that a tenant which is within its share, and has nobody waiting, has
-    /// to wait for the region while one that is over its share wants more.
-    fn note_crowding(&mut self, tenant: usize, now: Instant) {
-        let Some(quota) = self.region.quota() else {
-            return;
-        };
-        let own = &mut self.tenants[tenant];
-        let polite = own.waiting.is_empty() && !self.shares.is_over(&own.stake, slots(&quota));
-        let last = self.ready.last().map(|(rank, _, _)| *rank);
-        let noisy = last == Some(Rank::OverShare);
-        if polite && noisy && own.turn(now) == Turn::Now {
-            self.shares.crowded(slots(&quota));
+    /// Learns from a response to a request sent at `sent_at`.
+    fn learn(
+        &mut self,
+        grant: Grant,
+        sent_at: Instant,
+        feedback: Feedback,
+        now: Instant,
+    ) -> Option<TenantEvent> {
+        self.round_trip.note(now - sent_at);
+        if !self.limits.adaptive {
+            return None;
         }
+        let own = &mut self.tenants[grant.tenant];
+        let attempt = SentAttempt {
+            sent_at,
+            saturated: grant.saturated,
+        };
+        let configured = own.gate.quota().map(|quota| quota.per_second());
+        let event = own.learner.feedback(attempt, feedback, configured, now)?;
+        let tenant = own.key.clone();
+        Some(TenantEvent { tenant, event })
     }
 
-    /// Notes that a tenant which is within its share did not have to wait.
-    fn note_ease(&mut self, tenant: usize) {
-        if let Some(quota) = self.region.quota() {
-            let stake = &self.tenants[tenant].stake;
-            if !self.shares.is_over(stake, slots(&quota)) {
-                self.shares.uncrowded(slots(&quota));
+    /// Brings the queue up to `now`: frees slots, unblocks tenants, expires activity.
+    fn advance(&mut self, now: Instant) {
+        let freed = self.region.release_cooled(now);
+        for owner in freed.iter().flatten() {
+            self.region.release(&mut self.tenants[*owner].usage);
+        }
+        for owner in freed.into_iter().flatten() {
+            self.reindex(owner, now);
+        }
+        while let Some(tenant) = self.schedule.unblocked(now) {
+            self.reindex(tenant, now);
+        }
+        if self.region.is_expiry_due(now) {
+            for tenant in self.tenants.iter_mut() {
+                self.region.expire(&mut tenant.usage, now);
             }
         }
     }
 
-    /// Makes room in a full queue, at the cost of the tenant with most waiting.
+    /// Lists a tenant anew after a change of its state.
+    fn reindex(&mut self, tenant: TenantId, now: Instant) {
+        let own = &mut self.tenants[tenant];
+        self.schedule.remove(tenant, own.listing);
+        own.listing = if own.waiting.is_empty() {
+            Listing::Unlisted
+        } else {
+            match own.readiness(now) {
+                Readiness::Now => {
+                    own.start_tag = self.schedule.effective_tag(own.start_tag);
+                    Listing::Ready {
+                        rank: self.region.rank(&own.usage),
+                        start_tag: own.start_tag,
+                    }
+                }
+                Readiness::At(at) => Listing::Blocked(at),
+                Readiness::AfterResponse => Listing::Unlisted,
+            }
+        };
+        self.schedule.insert(tenant, own.listing);
+    }
+
+    /// When a request of this tenant would go, if its response would then come before
+    /// the deadline.
+    fn expect(
+        &mut self,
+        tenant: TenantId,
+        priority: Priority,
+        now: Instant,
+        deadline: Instant,
+    ) -> Result<Instant, Refusal> {
+        let expected = self.expected_turn(tenant, priority, now, deadline);
+        let own = &mut self.tenants[tenant];
+        let reserve = own.retry_reserve(priority, deadline - now);
+        let answered_at = expected.at + reserve + self.round_trip.likely_max();
+        if answered_at + own.lateness.upper_bound().max(MIN_SLACK) <= deadline {
+            return Ok(expected.at);
+        }
+        if answered_at + MIN_SLACK <= deadline {
+            // Only lateness stands against this request, and only requests that wait
+            // measure it. It decays here, or nobody would ever wait again.
+            own.lateness.note(Duration::ZERO);
+        }
+        Err(expected.refusal(now))
+    }
+
+    /// The refusal of a request whose turn comes too late. A request may outlive its
+    /// tenant, if it was taken out at its deadline and the tenant then evicted.
+    fn refusal_of(&self, tenant: TenantId, priority: Priority, now: Instant) -> Refusal {
+        if !self.tenants.contains(tenant) {
+            return Refusal {
+                wait: Duration::ZERO,
+                scope: Scope::Skill,
+            };
+        }
+        self.expected_turn(tenant, priority, now, now + REFUSAL_HORIZON)
+            .refusal(now)
+    }
+
+    fn expected_turn(
+        &self,
+        tenant: TenantId,
+        priority: Priority,
+        now: Instant,
+        until: Instant,
+    ) -> ExpectedTurn {
+        let forecast = Forecast {
+            tenants: &self.tenants,
+            schedule: &self.schedule,
+            region: &self.region,
+            round_trip: self.round_trip.mean(),
+        };
+        forecast.expected_turn(tenant, priority, now, until)
+    }
+
+    /// Notes whether a tenant within its share, with nothing waiting, has to wait for
+    /// the region behind a tenant over its share.
+    fn note_crowding(&mut self, tenant: TenantId, now: Instant) {
+        let own = &mut self.tenants[tenant];
+        if own.waiting.is_empty()
+            && self.schedule.last_rank() == Some(Rank::OverShare)
+            && self.region.is_within_share(&own.usage)
+            && own.readiness(now) == Readiness::Now
+        {
+            self.region.note_crowding();
+        }
+    }
+
+    /// Makes room in a full queue: refuses the last request of the tenant with most
+    /// waiting.
     ///
     /// # Errors
-    /// That is the one who asks.
+    /// That is the tenant of the new request, which is refused instead.
     fn make_room(
         &mut self,
-        tenant: usize,
+        tenant: TenantId,
         priority: Priority,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let full = |queue: &Self, of, priority| Refusal {
-            scope: Scope::Queue,
-            ..queue.refusal(of, priority, now)
-        };
-        let longest = self
-            .tenants
-            .iter()
-            .max_by_key(|(_, tenant)| tenant.waiting.len());
         let own = self.tenants[tenant].waiting.len();
-        let Some((longest, _)) = longest.filter(|(_, other)| other.waiting.len() > own + 1) else {
-            return Err(full(self, tenant, priority));
+        let busiest = self.tenants.busiest();
+        let busiest = busiest.filter(|other| self.tenants[*other].waiting.len() > own + 1);
+        let Some(busiest) = busiest else {
+            return Err(self.overflow(tenant, priority, now));
         };
-        if let Some(last) = self.tenants[longest].waiting.pop_last() {
+        if let Some(last) = self.tenants[busiest].waiting.pop_last() {
             self.waiting -= 1;
-            last.grant
-                .send(Err(full(self, longest, last.priority)))
-                .ok();
-            self.settle(longest, now);
+            let refusal = self.overflow(busiest, last.priority, now);
+            last.reply.send(Err(refusal)).ok();
+            self.reindex(busiest, now);
         }
         Ok(())
     }
+
+    /// The refusal of a request for which the queue has no room.
+    fn overflow(&self, tenant: TenantId, priority: Priority, now: Instant) -> Refusal {
+        Refusal {
+            scope: Scope::Queue,
+            ..self.refusal_of(tenant, priority, now)
+        }
+    }
 }
 
-fn slots(quota: &Quota) -> usize {
-    quota.requests.get() as usize
-}
+/// How many tenants are asked whether the region has a slot for them. If the first 64
+/// have to leave the free slots to others, so have those behind them: tenants that
+/// need not come first.
+const MAX_CANDIDATES: usize = 64;
 
-/// How far one request moves a tenant on. The unit is fine enough for the largest
-/// weight, and large enough to last: 2⁶⁴ / 2²⁰ requests are half a million years.
-fn stride(weight: u32) -> u64 {
-    (1 << 20) / u64::from(weight.max(1))
-}
+/// How much later than expected a turn may come on a busy machine.
+const MIN_SLACK: Duration = Duration::from_millis(20);
 
-/// How many tenants are asked whether they may go: where the first 64 have to leave
-/// slots free, so have those behind them, for whoever has not comes before them.
-const MOST_CANDIDATES: usize = 64;
+/// How far ahead the forecast of a late refusal looks.
+const REFUSAL_HORIZON: Duration = Duration::from_secs(8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_may_outlive_its_tenant() {
+        let bounds = QueueLimits {
+            max_queue: 1,
+            max_skills: 1,
+        };
+        let queue = Queue::new(FamilyLimits::default(), bounds);
+        let refusal = queue.refusal_of(TenantId(0), Priority::New, Instant::now());
+        assert_eq!(refusal.wait, Duration::ZERO);
+    }
+}

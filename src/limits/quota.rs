@@ -1,118 +1,35 @@
-//! A quota as people say it: so many requests in so much time.
+//! One quota, kept strictly: at most L requests in any window of length W.
+//!
+//! A token bucket with burst b and rate r does not keep such a quota: one window
+//! can see b + r·W requests. So a quota is kept by **slots**:
+//!
+//! - A quota has L slots. A request takes one before it is sent.
+//! - When its response head arrives, the slot starts a **cool-down** of W, and is
+//!   free after that. A request that times out or is reset starts the cool-down at
+//!   the moment it is known to be dead. A request that was never sent frees its
+//!   slot at once.
+//! - Upstream counts a request at some time between its sending and its response.
+//!   Two uses of one slot are therefore at least W apart on upstream's clock,
+//!   whatever the network does, for fixed and sliding windows alike.
+//! - The price is a rate of L / (W + round trip) instead of L / W.
+//!
+//! Within a window, an optional burst limit spaces requests evenly. That is GCRA
+//! (ITU-T I.371, "generic cell rate algorithm"), and governor decides it.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `definition` | the quota as configured: requests, window, burst |
+//! | `window` | its slots and their cool-down (pure) |
+//! | `pace` | its burst limit: GCRA |
+//! | `readiness` | when a request may go |
+//! | `gate` | slots and pace together: what a request passes |
 
-use std::fmt;
-use std::num::NonZeroU32;
-use std::str::FromStr;
-use std::time::Duration;
+mod definition;
+mod gate;
+mod pace;
+mod readiness;
+mod window;
 
-use serde::{Deserialize, Serialize};
-
-/// At most `requests` in any window of length `per`.
-///
-/// Written `20/1s`: a whole number, a slash, a duration; the burst has no place
-/// in this short form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quota {
-    /// How many requests one window may hold.
-    pub requests: NonZeroU32,
-    /// The length of the window; more than zero.
-    #[serde(with = "crate::duration")]
-    pub per: Duration,
-    /// How many of them may go at once; the others then follow evenly, one each
-    /// `per / requests`. Without it, all may go at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub burst: Option<NonZeroU32>,
-}
-
-/// Why a text is not a [`Quota`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum QuotaError {
-    /// There is no slash between the number and the duration.
-    Shape,
-    /// The number is not a whole number from 1 to 4,294,967,295.
-    Requests,
-    /// What follows the slash is not a duration.
-    Window(humantime::DurationError),
-    /// The window has no length.
-    EmptyWindow,
-}
-
-impl Quota {
-    /// The mean rate, in requests per second.
-    #[must_use]
-    pub fn per_second(&self) -> f64 {
-        f64::from(self.requests.get()) / self.per.as_secs_f64()
-    }
-}
-
-impl FromStr for Quota {
-    type Err = QuotaError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (requests, per) = text.split_once('/').ok_or(QuotaError::Shape)?;
-        let requests = requests.trim().parse().map_err(|_| QuotaError::Requests)?;
-        let per = humantime::parse_duration(per.trim()).map_err(QuotaError::Window)?;
-        if per.is_zero() {
-            return Err(QuotaError::EmptyWindow);
-        }
-        Ok(Self {
-            requests,
-            per,
-            burst: None,
-        })
-    }
-}
-
-impl fmt::Display for Quota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}/{}",
-            self.requests,
-            humantime::format_duration(self.per)
-        )
-    }
-}
-
-impl fmt::Display for QuotaError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Shape => "a quota is written as requests/duration, such as 20/1s",
-            Self::Requests => "a quota needs a whole number of requests, at least 1",
-            Self::Window(_) => "a quota needs a duration after the slash, such as 1s or 500ms",
-            Self::EmptyWindow => "a quota needs a window longer than zero",
-        })
-    }
-}
-
-impl std::error::Error for QuotaError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Window(error) => Some(error),
-            Self::Shape | Self::Requests | Self::EmptyWindow => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quota_reads_back_as_it_was_written() {
-        for text in ["20/1s", "1/500ms", "100/1m"] {
-            assert_eq!(text.parse::<Quota>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn a_quota_that_admits_nothing_or_has_no_window_is_refused() {
-        let refusal = |text: &str| text.parse::<Quota>().unwrap_err();
-        assert_eq!(refusal("20"), QuotaError::Shape);
-        assert_eq!(refusal("0/1s"), QuotaError::Requests);
-        assert_eq!(refusal("-1/1s"), QuotaError::Requests);
-        assert!(matches!(refusal("20/soon"), QuotaError::Window(_)));
-        assert_eq!(refusal("20/0s"), QuotaError::EmptyWindow);
-    }
-}
+pub use definition::{Quota, QuotaError};
+pub(super) use gate::{Gate, QueuePosition};
+pub(super) use readiness::Readiness;

@@ -28,7 +28,7 @@ use super::pool::{Pool, PooledBody};
 use super::retry::retry_after;
 use crate::body::Body;
 use crate::error::Kind;
-use crate::limits::{Answered, Permit};
+use crate::limits::{Feedback, Permit};
 use crate::token::BearerToken;
 
 /// How connections are made and kept.
@@ -166,12 +166,12 @@ pub(super) fn pool(policy: &Policy) -> Result<Arc<Pool>, TlsError> {
 }
 
 /// What an answer means for the quota.
-fn answered<B>(response: &Response<B>) -> Answered {
+fn answered<B>(response: &Response<B>) -> Feedback {
     match response.status() {
-        StatusCode::TOO_MANY_REQUESTS => Answered::Throttled {
+        StatusCode::TOO_MANY_REQUESTS => Feedback::Throttled {
             retry_after: retry_after(response.headers(), SystemTime::now()),
         },
-        _ => Answered::Counted,
+        _ => Feedback::Accepted,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, quota, skill};
-use crate::limits::{Answered, Family, Limits, LimitsConfig, Priority, SkillLimits};
+use crate::limits::{Family, Feedback, Limits, LimitsConfig, Priority, SkillLimits};
 use crate::region::Region;
 
 /// Requests of several skills, each at a rate of its own, at random moments.
@@ -88,7 +88,7 @@ impl Contest {
                 if let Ok(mut permit) = admitted {
                     permit.sent();
                     sleep(round_trip).await;
-                    permit.answered(Answered::Counted);
+                    permit.answered(Feedback::Accepted);
                 }
                 let mut skills = skills.lock().unwrap();
                 let skill = &mut skills[n];

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, skill};
 use crate::lab::window::{QuotaWindow, WindowKind};
-use crate::limits::{Answered, Family, Limits, Priority, Quota};
+use crate::limits::{Family, Feedback, Limits, Priority, Quota};
 use crate::region::Region;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -144,9 +144,9 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
         let taken = upstream.lock().unwrap().accepts(Instant::now());
         sleep(round_trip - there).await;
         if taken {
-            return permit.answered(Answered::Counted);
+            return permit.answered(Feedback::Accepted);
         }
-        permit.answered(Answered::Throttled { retry_after: None });
+        permit.answered(Feedback::Throttled { retry_after: None });
         priority = Priority::Retry;
     }
 }

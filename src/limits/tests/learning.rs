@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::support::{MS, admit, call, config, quota, skill};
-use crate::limits::{Answered, Family, Limits};
+use crate::limits::{Family, Feedback, Limits};
 use crate::region::Region;
 
 #[tokio::test(start_paused = true)]
@@ -13,7 +13,7 @@ async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
     let limits = Limits::new(&config);
     let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
     permit.sent();
-    permit.answered(Answered::Throttled {
+    permit.answered(Feedback::Throttled {
         retry_after: Some(30_000 * MS),
     });
     tokio::time::advance(60_000 * MS).await;
@@ -29,7 +29,7 @@ async fn what_was_learned_is_told_for_an_hour() {
     let limits = Limits::new(&config);
     let mut permit = admit(&limits, &skill(1), MS).await.unwrap();
     permit.sent();
-    permit.answered(Answered::Throttled { retry_after: None });
+    permit.answered(Feedback::Throttled { retry_after: None });
     let told = || {
         let lane = limits.snapshot(Region::Eu, Family::Profile);
         let listed = limits.learned(Region::Eu, Family::Profile).len();

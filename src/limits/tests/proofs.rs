@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, quota, skill};
 use crate::lab::window::{QuotaWindow, WindowKind};
-use crate::limits::{Answered, Family, Limits, Permit, Priority, Quota};
+use crate::limits::{Family, Feedback, Limits, Permit, Priority, Quota};
 use crate::region::Region;
 
 /// How often the upstream would have refused.
@@ -76,7 +76,7 @@ async fn call(mut permit: Permit, network: Network, upstream: &Mutex<Upstream>, 
         sleep((round_trip - there).mul_f64(dice.f64())).await;
     } else {
         sleep(round_trip - there).await;
-        permit.answered(Answered::Counted);
+        permit.answered(Feedback::Accepted);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::support::{MS, admit, call, config, quota, skill};
-use crate::limits::{Answered, Family, Limits, Permit, SkillLimits};
+use crate::limits::{Family, Feedback, Limits, Permit, SkillLimits};
 use crate::region::Region;
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn a_floor_is_not_hidden_behind_a_crowd() {
     // The owner's slots cool half a window before the others.
     let answer = |permits: Vec<Permit>| {
         for permit in permits {
-            permit.answered(Answered::Counted);
+            permit.answered(Feedback::Accepted);
         }
     };
     answer(permits.split_off(5));

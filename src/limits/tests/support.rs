@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limits::{
-    Answered, Family, FamilyLimits, Limits, LimitsConfig, Permit, Priority, QueueLimits, Quota,
+    Family, FamilyLimits, Feedback, Limits, LimitsConfig, Permit, Priority, QueueLimits, Quota,
     Refusal,
 };
 use crate::region::Region;
@@ -65,7 +65,7 @@ pub(super) async fn call(mut permit: Permit, round_trip: Duration, seed: u64) ->
     tokio::time::sleep(seen).await;
     let stamp = Instant::now();
     tokio::time::sleep(round_trip - seen).await;
-    permit.answered(Answered::Counted);
+    permit.answered(Feedback::Accepted);
     stamp
 }
 

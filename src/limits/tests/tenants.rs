@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::support::{MS, admit, call, config, quota, skill};
-use crate::limits::{Answered, Family, Limits, SkillLimits};
+use crate::limits::{Family, Feedback, Limits, SkillLimits};
 use crate::region::Region;
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +52,7 @@ async fn what_was_learned_of_skills_long_out_of_use_makes_room_for_new_ones() {
         let mut permit = admit(&limits, &skill(n), MS).await.unwrap();
         permit.sent();
         let retry_after = (n == 1).then_some(30_000 * MS);
-        permit.answered(Answered::Throttled { retry_after });
+        permit.answered(Feedback::Throttled { retry_after });
         tokio::time::advance(MS).await;
     }
     tokio::time::advance(1000 * MS).await;
