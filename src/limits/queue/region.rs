@@ -1,11 +1,12 @@
 //! A region's slots, shared by all tenants of a lane.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::key::TenantId;
 use super::shares::{Rank, Shares, Usage};
 use crate::limits::quota::{Gate, QueuePosition, Quota, Readiness};
-use std::time::Duration;
 
 /// The owner of a slot; `None` if it is unknown.
 type SlotOwner = Option<TenantId>;

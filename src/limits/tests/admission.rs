@@ -25,7 +25,7 @@ fn most_in_any_window(mut stamps: Vec<Instant>, per: Duration) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_is_kept_in_every_window_and_used() {
+async fn a_quota_is_kept_in_every_window_and_fully_used() {
     let limits = Arc::new(Limits::new(&config(None, quota(50, 1000 * MS))));
     let start = Instant::now();
     let calls: Vec<_> = (0..500u64)
@@ -43,7 +43,7 @@ async fn a_quota_is_kept_in_every_window_and_used() {
     }
     let took = start.elapsed();
     assert_eq!(most_in_any_window(stamps, 1000 * MS), 50);
-    // Ten windows' worth; the first goes at once, each other costs W + RTT.
+    // Ten windows of requests. The first go at once; each other window costs W + RTT.
     assert!(took < 9 * 1100 * MS + 200 * MS, "{took:?}");
 }
 
@@ -83,15 +83,15 @@ async fn skills_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_skill_waits_in_order() {
+async fn requests_of_one_skill_go_in_order() {
     let limits = Arc::new(Limits::new(&config(None, quota(1, 10 * MS))));
-    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let tasks: Vec<_> = (0..20)
         .map(|n| {
             let (limits, order) = (Arc::clone(&limits), Arc::clone(&order));
             tokio::spawn(async move {
                 let permit = admit(&limits, &skill(1), 10_000 * MS).await.unwrap();
-                order.lock().unwrap().push(n);
+                order.lock().push(n);
                 call(permit, MS, n).await;
             })
         })
@@ -99,11 +99,11 @@ async fn one_skill_waits_in_order() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert!(order.lock().unwrap().is_sorted());
+    assert!(order.lock().is_sorted());
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_leaves_gives_up_the_place_and_an_unsent_permit_its_slots() {
+async fn leaving_gives_up_the_place_and_dropping_an_unsent_permit_frees_its_slots() {
     let limits = Arc::new(Limits::new(&config(None, quota(1, 1000 * MS))));
     let held = admit(&limits, &skill(1), 100 * MS).await.unwrap();
     let waiting = tokio::spawn({
@@ -120,7 +120,7 @@ async fn whoever_leaves_gives_up_the_place_and_an_unsent_permit_its_slots() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_that_comes_too_late_for_its_receiver_is_not_lost() {
+async fn a_permit_granted_as_its_request_leaves_is_not_lost() {
     let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
     let held = admit(&limits, &skill(1), 100 * MS).await.unwrap();
     {
@@ -128,7 +128,7 @@ async fn a_permit_that_comes_too_late_for_its_receiver_is_not_lost() {
         let mut waiting = Box::pin(admit(&limits, &one, 60_000 * MS));
         assert!(poll_once(&mut waiting).await.is_none());
         drop(held);
-        // The lane hands the permit over while nobody looks.
+        // The lane grants the permit while the request is not polled.
         while limits.snapshot(Region::Eu, Family::Profile).queued > 0 {
             tokio::task::yield_now().await;
         }
@@ -137,7 +137,7 @@ async fn a_permit_that_comes_too_late_for_its_receiver_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_tries_again_too_late_is_told_its_own_wait_not_that_of_the_new() {
+async fn a_late_retry_is_told_its_own_wait_not_that_of_new_requests() {
     let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
     let held = admit(&limits, &skill(1), MS).await.unwrap();
     let one = skill(1);
@@ -152,10 +152,10 @@ async fn who_tries_again_too_late_is_told_its_own_wait_not_that_of_the_new() {
     for new in &mut new {
         assert!(poll_once(new).await.is_none());
     }
-    // Its turn comes 50 ms before its deadline, and an answer takes three times that.
+    // Its turn comes 50 ms before its deadline, and a response takes 150 ms.
     call(held, 150 * MS, 1).await;
     let refusal = again.await.unwrap_err();
-    assert_eq!(refusal.wait, Duration::ZERO, "nobody was before it");
+    assert_eq!(refusal.wait, Duration::ZERO, "nothing was ahead of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,13 @@
-//! What skills get of a quota that is too small for all: that it is used to the
-//! last request that is worth anything, and shared fairly. On paused time.
+//! Goodput and fairness when skills compete for a quota that is too small for all, on
+//! paused time.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -14,7 +15,7 @@ use super::support::{MS, config, quota, skill};
 use crate::limits::{Family, Feedback, Limits, LimitsConfig, Priority, SkillLimits};
 use crate::region::Region;
 
-/// Requests of several skills, each at a rate of its own, at random moments.
+/// Several skills that send requests at random times (Poisson), each at its own rate.
 struct Contest {
     limits: LimitsConfig,
     /// Requests per second of skill 0, 1, 2, …
@@ -25,18 +26,18 @@ struct Contest {
     seed: u64,
 }
 
-/// What came of one skill's requests.
+/// The results of one skill.
 #[derive(Default)]
 struct Skill {
     asked: u64,
-    /// How many were answered within their deadline.
+    /// Requests that got their response within their deadline.
     served: u64,
-    /// How many were refused, and how many of them not at once.
+    /// Requests refused, and those among them not refused at once.
     refused: u64,
     refused_late: u64,
-    /// How long those waited that were served, in microseconds.
+    /// The waits of requests that were served, in microseconds.
     waits: Vec<u64>,
-    /// By how much the latest answer or refusal missed its deadline.
+    /// The longest time from a deadline to its response or refusal.
     latest: Duration,
 }
 
@@ -63,7 +64,6 @@ impl Contest {
         let skills: Arc<Mutex<Vec<Skill>>> = Arc::default();
         skills
             .lock()
-            .unwrap()
             .resize_with(self.offered.len(), Skill::default);
         let (mut calls, mut most_queued) = (JoinSet::new(), 0);
         for (at, n) in arrivals {
@@ -90,7 +90,7 @@ impl Contest {
                     sleep(round_trip).await;
                     permit.answered(Feedback::Accepted);
                 }
-                let mut skills = skills.lock().unwrap();
+                let mut skills = skills.lock();
                 let skill = &mut skills[n];
                 let in_time = Instant::now() <= deadline;
                 skill.asked += 1;
@@ -107,7 +107,7 @@ impl Contest {
             while calls.try_join_next().is_some() {}
         }
         while calls.join_next().await.is_some() {}
-        let skills = std::mem::take(&mut *skills.lock().unwrap());
+        let skills = std::mem::take(&mut *skills.lock());
         Outcome {
             skills,
             most_queued,
@@ -161,8 +161,8 @@ async fn overload_is_served_at_the_quota_and_refused_at_once() {
         );
         assert!(goodput >= 0.95, "{goodput}");
         assert!(skill.latest <= 20 * MS, "{:?}", skill.latest);
-        // All but those at the very edge of their deadline, whose prediction was off
-        // by a few milliseconds.
+        // The exceptions are at the edge of their deadline, where the forecast is off by
+        // a few milliseconds.
         assert!(skill.refused_late * 200 <= skill.refused);
         assert!(outcome.most_queued <= 350, "{}", outcome.most_queued);
     }
@@ -182,12 +182,12 @@ fn fifty(noisy: f64, polite: f64, seed: u64) -> Contest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_noisy_skill_moves_nobody_elses_p99() {
+async fn a_noisy_skill_does_not_move_the_p99_of_others() {
     for (polite, seed) in [(2.0, 0x5eed_0040), (8.0, 0x5eed_0041)] {
-        // 0.001: the first skill asks for next to nothing.
+        // At 0.001 per second, the first skill sends next to nothing.
         let calm = fifty(0.001, polite, seed).play().await;
         let noisy = fifty(100.0 * polite, polite, seed).play().await;
-        // What max-min gives: the polite what they ask for, up to an equal share.
+        // Max-min fairness: the polite skills get their demand, up to an equal share.
         let equal: f64 = 200.0 / 1.06 / 50.0;
         let fair = polite.min(equal);
         let rest = 200.0 / 1.06 - 49.0 * fair;
@@ -212,7 +212,7 @@ async fn one_noisy_skill_moves_nobody_elses_p99() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn weights_make_shares() {
+async fn skills_get_shares_by_weight() {
     let mut contest = fifty(0.0, 0.0, 0x5eed_0050);
     contest.offered = vec![300.0; 3];
     let own = |weight| SkillLimits {
@@ -240,7 +240,7 @@ async fn weights_make_shares() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_floor_is_there_at_once_whatever_the_others_take() {
+async fn a_floor_is_available_at_once_under_overload() {
     let mut contest = fifty(0.0, 0.0, 0x5eed_0051);
     contest.offered = vec![400.0, 400.0, 400.0, 10.0];
     let own = SkillLimits {
@@ -266,6 +266,6 @@ async fn refusals_are_immediate_where_two_quotas_bind() {
     let late = outcome.sum(|skill| skill.refused_late);
     let used = outcome.sum(|skill| skill.served) / (50.0 * 122.5);
     println!("{late} of {refused} refusals late; {used:.3} used");
-    // What the others will leave is less certain than the own quota.
+    // What other skills leave of the region's quota is less certain than the skill's own.
     assert!(used >= 0.9 && late * 50.0 <= refused);
 }

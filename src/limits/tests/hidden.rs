@@ -1,11 +1,12 @@
-//! That a quota which nobody publishes is found, used, and found again when it
-//! changes: virtual hours against an upstream that answers 429.
+//! A hidden quota is found, used, and found again when it changes: virtual hours
+//! against an upstream that responds 429.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -16,14 +17,14 @@ use crate::region::Region;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the upstream did in one second.
+/// The requests that upstream counted in one second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
     taken: u32,
     refused: u32,
 }
 
-/// An upstream that keeps a quota of requests a second.
+/// An upstream that enforces a quota per second.
 struct Upstream {
     quota: Quota,
     window: QuotaWindow,
@@ -49,29 +50,29 @@ impl Upstream {
     }
 }
 
-/// A morning of one skill.
+/// Some virtual time in the life of one skill.
 struct Morning {
     window: WindowKind,
     /// The capacity of a bucket; `None` for windows.
     burst: Option<NonZeroU32>,
-    /// From which second on how many a second are allowed.
+    /// The quota per second, each from a second on.
     limits: &'static [(usize, u32)],
-    /// How many requests a second are offered, at random moments.
+    /// Requests offered per second, at random times (Poisson).
     offered: f64,
     seconds: u32,
     jitter: Duration,
     seed: u64,
 }
 
-/// What came of it.
+/// The results.
 struct Played {
     seconds: Vec<Second>,
-    /// How much time those had left, after the pause, whose last answer was a 429.
+    /// The time left after the pause, of requests given up after a 429.
     gave_up_with: Vec<Duration>,
 }
 
 impl Morning {
-    /// The upstream's quota in a second.
+    /// Upstream's quota in a second.
     fn quota(&self, second: usize) -> Quota {
         let limit = self.limits.iter().rfind(|(from, _)| *from <= second);
         Quota {
@@ -100,7 +101,7 @@ impl Morning {
         while at < end {
             sleep_until(at).await;
             let second = (at - start).as_secs() as usize;
-            upstream.lock().unwrap().quota = self.quota(second);
+            upstream.lock().quota = self.quota(second);
             calls.spawn(call(
                 Arc::clone(&ours),
                 Arc::clone(&upstream),
@@ -111,7 +112,7 @@ impl Morning {
             at += Duration::from_secs_f64(-dice.f64().max(1e-9).ln() / self.offered);
         }
         while calls.join_next().await.is_some() {}
-        let mut upstream = upstream.lock().unwrap();
+        let mut upstream = upstream.lock();
         Played {
             seconds: std::mem::take(&mut upstream.seconds),
             gave_up_with: std::mem::take(&mut upstream.gave_up_with),
@@ -119,7 +120,7 @@ impl Morning {
     }
 }
 
-/// One request: tried again after each 429 for as long as its deadline allows.
+/// One request, retried after each 429 while its deadline allows.
 async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duration, mut dice: Rng) {
     let (deadline, skill) = (Instant::now() + 2500 * MS, skill(1));
     let mut priority = Priority::New;
@@ -133,7 +134,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
             if priority == Priority::Retry {
                 let paused = ours.learned(region, family)[0].paused_seconds;
                 let left = (deadline - asked_at).saturating_sub(Duration::from_secs_f64(paused));
-                upstream.lock().unwrap().gave_up_with.push(left);
+                upstream.lock().gave_up_with.push(left);
             }
             return;
         };
@@ -141,7 +142,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
         let round_trip = 60 * MS + jitter.mul_f64(dice.f64());
         let there = round_trip.mul_f64(dice.f64());
         sleep(there).await;
-        let taken = upstream.lock().unwrap().accepts(Instant::now());
+        let taken = upstream.lock().accepts(Instant::now());
         sleep(round_trip - there).await;
         if taken {
             return permit.answered(Feedback::Accepted);
@@ -152,7 +153,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
 }
 
 impl Played {
-    /// How many were taken and refused a second, from one second to another.
+    /// Requests accepted and refused per second, from one second to another.
     fn rates(&self, from: usize, to: usize) -> (f64, f64) {
         let span = &self.seconds[from..to.min(self.seconds.len())];
         let taken: u32 = span.iter().map(|second| second.taken).sum();
@@ -163,7 +164,7 @@ impl Played {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hidden_quota_is_used_with_hardly_a_429() {
+async fn a_hidden_quota_is_used_with_few_429s() {
     let mut seed = 0x5eed_0010;
     for (window, burst) in [
         (WindowKind::Sliding, None),
@@ -171,8 +172,8 @@ async fn a_hidden_quota_is_used_with_hardly_a_429() {
         (WindowKind::Bucket, NonZeroU32::new(5)),
         (WindowKind::Bucket, NonZeroU32::new(20)),
     ] {
-        // A bucket that is full hides for a while that it runs dry, and a small one
-        // has less room than jitter takes.
+        // A full bucket hides for a while that the rate is too high, and a small one has
+        // less room than jitter takes.
         let (least_used, most_refused) = match window {
             WindowKind::Bucket => (0.75, 3.0),
             WindowKind::Sliding | WindowKind::Fixed => (0.85, 1.0),
@@ -193,8 +194,8 @@ async fn a_hidden_quota_is_used_with_hardly_a_429() {
             let (taken, refused) = played.rates(60, 1260);
             all = (all.0 + taken, all.1 + refused);
             let used = taken / 20.0;
-            // Nobody was given up who had time for the pause and for a window after
-            // the first 429, when what was sent before has to leave upstream's.
+            // No request was given up that had time for the pause and for one window,
+            // in which earlier requests leave upstream's window.
             let left = played.gave_up_with.iter().max();
             let left = left.copied().unwrap_or_default();
             println!(

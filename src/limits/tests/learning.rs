@@ -7,7 +7,7 @@ use crate::limits::{Family, Feedback, Limits};
 use crate::region::Region;
 
 #[tokio::test(start_paused = true)]
-async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
+async fn no_time_is_reserved_for_a_pause_that_does_not_fit_the_deadline() {
     let mut config = config(None, quota(1, 2000 * MS));
     config.profile.adaptive = true;
     let limits = Limits::new(&config);
@@ -23,7 +23,7 @@ async fn no_time_is_kept_for_a_pause_that_no_deadline_outlasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_learned_is_told_for_an_hour() {
+async fn a_learned_quota_is_shown_for_an_hour() {
     let mut config = config(None, None);
     config.profile.adaptive = true;
     let limits = Limits::new(&config);

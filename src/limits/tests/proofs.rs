@@ -1,14 +1,15 @@
-//! That quotas are kept, whatever the network does: a million requests on paused
-//! time against an upstream that counts.
+//! Quotas are kept whatever the network does: a million requests on paused time
+//! against an upstream that counts.
 //!
-//! Each request reaches the upstream at some moment between its sending and its
-//! answer; some are never answered and some are reset. The upstream refuses what
-//! exceeds the quota in a sliding window, and in a fixed one that begins anywhere.
+//! Upstream counts each request at a random time between its sending and its response.
+//! Some get no response, and some are reset. Upstream refuses requests above the quota
+//! in a sliding window, and in a fixed one with a random origin.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::support::{MS, config, quota, skill};
@@ -16,7 +17,7 @@ use crate::lab::window::{QuotaWindow, WindowKind};
 use crate::limits::{Family, Feedback, Limits, Permit, Priority, Quota};
 use crate::region::Region;
 
-/// How often the upstream would have refused.
+/// Requests counted, and those that upstream would have refused.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Count {
     taken: usize,
@@ -24,7 +25,7 @@ struct Count {
     refused_fixed: usize,
 }
 
-/// An upstream that holds each request against both kinds of window.
+/// An upstream that checks each request against both kinds of window.
 struct Upstream {
     quota: Quota,
     sliding: QuotaWindow,
@@ -51,8 +52,8 @@ impl Upstream {
     }
 }
 
-/// How the network behaves: the round trip, how far it strays upwards, and how
-/// often an answer never comes or the connection breaks.
+/// The network: the least round trip, the most that jitter adds, and the fraction of
+/// requests without a response, by time-out or reset.
 #[derive(Clone, Copy)]
 struct Network {
     round_trip: Duration,
@@ -60,19 +61,19 @@ struct Network {
     lost: f64,
 }
 
-/// What one request does with its permit.
+/// Sends one request with its permit.
 async fn call(mut permit: Permit, network: Network, upstream: &Mutex<Upstream>, mut dice: Rng) {
     let round_trip = network.round_trip + network.jitter.mul_f64(dice.f64());
     let there = round_trip.mul_f64(dice.f64());
     let fate = dice.f64();
     permit.sent();
     sleep(there).await;
-    upstream.lock().unwrap().stamp(Instant::now());
+    upstream.lock().stamp(Instant::now());
     if fate < network.lost / 2.0 {
-        // Never answered: dead at the time-out.
+        // No response: dead at the time-out.
         sleep(1500 * MS - there).await;
     } else if fate < network.lost {
-        // Reset at some moment, for instance at once.
+        // Reset at a random time.
         sleep((round_trip - there).mul_f64(dice.f64())).await;
     } else {
         sleep(round_trip - there).await;
@@ -80,9 +81,10 @@ async fn call(mut permit: Permit, network: Network, upstream: &Mutex<Upstream>, 
     }
 }
 
-/// Offers a quota a fifth more than it allows, and reloads three times on the way
-/// where `reloads` says so: to half of it, to half of it in half the time, and
-/// back, which takes a longer window again.
+/// Offers 1.2 times the quota. Returns the fraction of the quota that is used.
+///
+/// `reloads` changes the quota three times: to half of it, to half of it in half the
+/// window, and back to the whole, which needs a longer window again.
 async fn offer(
     quota: Quota,
     requests: u32,
@@ -141,7 +143,7 @@ async fn offer(
     }
     while calls.join_next().await.is_some() {}
     let took = start.elapsed();
-    let upstream = upstream.lock().unwrap();
+    let upstream = upstream.lock();
     let Count {
         taken,
         refused_sliding,
@@ -155,7 +157,7 @@ async fn offer(
     taken as f64 / (f64::from(quota.requests.get()) * took.as_secs_f64() / quota.per.as_secs_f64())
 }
 
-/// Quotas a second, and how many requests are offered to each: a million in all.
+/// Quotas per second, and the requests offered to each: a million in all.
 const OFFERED: [(u32, u32); 8] = [
     (1, 2_000),
     (3, 3_000),
@@ -168,7 +170,7 @@ const OFFERED: [(u32, u32); 8] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn a_million_requests_and_not_one_too_many() {
+async fn a_million_requests_never_exceed_their_quota() {
     let seed = 0x5eed_0001;
     println!("seed {seed:#x}");
     let mut dice = Rng::with_seed(seed);
@@ -189,7 +191,7 @@ async fn a_million_requests_and_not_one_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_quota_92_per_cent_are_used_at_a_round_trip_of_60_ms() {
+async fn at_least_92_per_cent_of_a_quota_is_used_at_a_round_trip_of_60_ms() {
     let seed = 0x5eed_0002;
     println!("seed {seed:#x}");
     let mut dice = Rng::with_seed(seed);

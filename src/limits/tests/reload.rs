@@ -8,7 +8,7 @@ use super::support::{MS, admit, call, config, quota, skill};
 use crate::limits::Limits;
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_forgets_nothing() {
+async fn a_reload_keeps_the_history() {
     let limits = Limits::new(&config(None, quota(2, 1000 * MS)));
     for n in 0..2 {
         call(admit(&limits, &skill(1), MS).await.unwrap(), MS, n).await;
@@ -24,7 +24,7 @@ async fn a_reload_forgets_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_that_appears_starts_spent_for_known_and_new_skills() {
+async fn a_new_quota_starts_exhausted_for_known_and_new_skills() {
     let limits = Limits::new(&config(None, None));
     for n in 0..100 {
         call(admit(&limits, &skill(1), MS).await.unwrap(), MS, n).await;
@@ -40,7 +40,7 @@ async fn a_quota_that_appears_starts_spent_for_known_and_new_skills() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn long_after_a_reload_a_new_skill_has_its_burst() {
+async fn a_new_skill_has_its_burst_long_after_a_reload() {
     let limits = Limits::new(&config(None, None));
     let mut paced = quota(6, 60_000 * MS);
     paced.as_mut().unwrap().burst = Some(2.try_into().unwrap());

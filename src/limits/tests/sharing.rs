@@ -31,7 +31,7 @@ async fn a_noisy_skill_cannot_hold_up_another_at_the_region() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_for_a_floor_is_not_promised_to_others() {
+async fn slots_reserved_for_a_floor_are_not_promised_to_others() {
     let mut config = config(quota(10, 1000 * MS), None);
     let own = SkillLimits {
         quota: None,
@@ -53,7 +53,7 @@ async fn what_is_kept_for_a_floor_is_not_promised_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_floor_is_not_hidden_behind_a_crowd() {
+async fn a_floor_is_served_before_a_crowd() {
     let mut config = config(quota(10, 1000 * MS), None);
     let own = SkillLimits {
         quota: None,
@@ -70,7 +70,7 @@ async fn a_floor_is_not_hidden_behind_a_crowd() {
             permits.push(permit);
         }
     }
-    // The owner's slots cool half a window before the others.
+    // The owner's slots cool down half a window before the others.
     let answer = |permits: Vec<Permit>| {
         for permit in permits {
             permit.answered(Feedback::Accepted);

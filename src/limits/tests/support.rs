@@ -1,4 +1,4 @@
-//! What the tests of this room share: quotas, skills, and calls that answer on time.
+//! Quotas, skills and calls for the tests of this room.
 
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ pub(super) async fn admit(
         .await
 }
 
-/// Makes a call that is answered after `round_trip`; answers when the upstream
-/// saw it, at some moment on the way.
+/// Makes a call that gets its response after `round_trip`. Returns when upstream
+/// counted it, at a random time in between.
 pub(super) async fn call(mut permit: Permit, round_trip: Duration, seed: u64) -> Instant {
     permit.sent();
     let seen = round_trip.mul_f64(fastrand::Rng::with_seed(seed).f64());

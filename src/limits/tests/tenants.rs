@@ -22,14 +22,14 @@ async fn invented_skills_cannot_fill_the_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_table_is_looked_through_once_a_second() {
+async fn a_full_table_is_swept_at_most_once_a_second() {
     let limits = Limits::new(&config(None, quota(1, 1000 * MS)));
     let known = || limits.snapshot(Region::Eu, Family::Profile).skills;
     let mut held = Vec::new();
     for n in 0..=100 {
         held.push(admit(&limits, &skill(n), MS).await.unwrap());
     }
-    // All are idle from here on, but that is not looked for again so soon.
+    // All are idle from here on, but the next sweep is not due yet.
     drop(held);
     tokio::time::advance(900 * MS).await;
     drop(admit(&limits, &skill(101), MS).await);
@@ -40,7 +40,7 @@ async fn a_full_table_is_looked_through_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_learned_of_skills_long_out_of_use_makes_room_for_new_ones() {
+async fn a_full_table_evicts_the_learned_quotas_of_the_skills_idle_longest() {
     let mut config = config(None, None);
     config.profile.adaptive = true;
     let limits = Limits::new(&config);
@@ -64,13 +64,13 @@ async fn what_was_learned_of_skills_long_out_of_use_makes_room_for_new_ones() {
     drop(admit(&limits, &skill(100), MS).await.unwrap());
     let snapshot = limits.snapshot(Region::Eu, Family::Profile);
     assert_eq!((snapshot.skills, snapshot.learned_skills), (88, 87));
-    // Used again, paused, in use: those that follow went.
+    // Skill 0 is used again, 1 is paused, 2 is in use; the 13 after them are evicted.
     let known = [0, 1, 2, 3, 15, 16, 99].map(|n| learned().contains(&skill(n).to_string()));
     assert_eq!(known, [true, true, true, false, false, true, true]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn invented_skills_cannot_take_a_configured_ones_quota() {
+async fn invented_skills_cannot_take_the_quota_of_a_configured_skill() {
     let mut config = config(None, quota(1, 1000 * MS));
     let own = SkillLimits {
         quota: quota(3, 1000 * MS),
