@@ -1,12 +1,12 @@
-//! A test: `simulate` reads what `serve` writes.
+//! A test: `simulate` reads the log that `serve` writes.
 
 use std::io::{self, BufReader};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::Json;
+use super::json::JsonFormat;
 use crate::cache::status::{CacheStatus, Forward};
 use crate::lab::simulate::log::read;
 use crate::lab::simulate::trace::{Ask, Target};
@@ -16,11 +16,11 @@ use crate::region::Region;
 use crate::token::SkillId;
 
 #[test]
-fn the_lines_of_a_real_record_are_read_back() {
+fn simulate_reads_the_log_lines_of_real_requests() {
     let (log, out) = io::pipe().unwrap();
     let layer = tracing_subscriber::fmt::layer()
-        .event_format(Json)
-        .with_writer(Mutex::new(out));
+        .event_format(JsonFormat)
+        .with_writer(Arc::new(out));
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         let mut headers = HeaderMap::new();
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
