@@ -1,19 +1,15 @@
-//! `alexa-gateway serve`: the gateway, until it is told to stop.
+//! `alexa-gateway serve`: runs the gateway until a signal stops it.
 //!
-//! SIGTERM and SIGINT stop it: nothing more is accepted, what is in flight is
-//! finished, and the exit code is 0. A second one ends it at once. SIGHUP or a
-//! changed file reloads the configuration.
+//! SIGTERM and SIGINT stop it: it accepts no more connections, finishes the requests in
+//! flight, and exits with 0. A second signal ends it at once. SIGHUP or a changed file
+//! reloads the configuration.
 
-use std::convert::Infallible;
-use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
 
 use crate::admin::State;
 use crate::config::Config;
@@ -32,10 +28,10 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-/// Serves until a signal stops it. Exits with 64 if the configuration is bad.
+/// Serves until a signal stops it. Exits with 64 if the configuration is invalid.
 ///
 /// # Errors
-/// The gateway cannot be built or an address cannot be bound.
+/// The gateway cannot be built, or an address cannot be bound.
 pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Result<ExitCode> {
     let origins = Origins {
         file: args.config,
@@ -45,7 +41,7 @@ pub(super) fn run(args: Args, environment: Vec<(String, String)>) -> anyhow::Res
         Ok(config) => config,
         Err(problems) => return Ok(bad_configuration(&problems)),
     };
-    // Dropped last: what is logged while the runtime ends is written as well.
+    // Dropped last, so that lines logged while the runtime ends are written, too.
     let _log = log::start(&config.log).context("starting the log")?;
     super::runtime()?.block_on(serve(config, origins))?;
     Ok(ExitCode::SUCCESS)
@@ -64,7 +60,7 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
     let mut current = config.clone();
     let server = Server::start(config.server, config.admin, config.gateway).await?;
     let (gateway, state) = (Arc::clone(server.gateway()), Arc::clone(server.state()));
-    // Before anybody is told that it runs: an unhandled SIGHUP would end it.
+    // Before the log says that it runs, because an unhandled SIGHUP would end it.
     let reloads = origins.watch(move |loaded| reload(&gateway, &state, &mut current, loaded));
     for address in server.addresses() {
         tracing::info!(%address, "listening for skills");
@@ -74,34 +70,24 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
     }
     let reason = tokio::select! {
         reason = stop() => reason,
-        () = reloads => "nothing to wait for",
-        never = give_memory_back() => match never {},
+        () = reloads => "configuration watch ended",
     };
-    tracing::info!(reason, "stopping: finishing what is in flight");
+    tracing::info!(reason, "stopping: finishing requests in flight");
     tokio::select! {
         closed = server.stop() => match closed {
             0 => tracing::info!("stopped"),
-            closed => tracing::warn!(connections = closed, "stopped; connections were closed at the drain time-out"),
+            closed => tracing::warn!(
+                connections = closed,
+                "stopped; the drain time-out closed connections with requests in flight"
+            ),
         },
-        reason = stop() => tracing::warn!(reason, "stopped at once"),
+        reason = stop() => tracing::warn!(reason, "stopped at once by a second signal"),
     }
     Ok(())
 }
 
-/// Lets go of memory that a busy time has left behind.
-///
-/// mimalloc returns freed memory to the system a second after it was freed, but looks
-/// for it only when it frees a page: where nothing happens any more, it keeps all. So a
-/// page is freed now and then. It is larger than what shares pages, and is never touched.
-async fn give_memory_back() -> Infallible {
-    loop {
-        sleep(Duration::from_secs(1)).await;
-        drop(black_box(Vec::<u8>::with_capacity(1 << 20)));
-    }
-}
-
-/// Puts a new configuration in force, or tells all that is wrong with it and
-/// changes nothing.
+/// Applies a new configuration. An invalid one changes nothing, and each of its problems
+/// is logged.
 fn reload(
     gateway: &Gateway,
     state: &State,
@@ -115,7 +101,7 @@ fn reload(
             warn_of_clear_text(&config);
             gateway.reconfigure(config.gateway.clone());
             *current = config;
-            // Whoever reads the log finds the status page to agree with it.
+            // Before the log line, so that the status page already agrees with it.
             state.note_reload(true, Vec::new(), needs_restart.clone());
             tracing::info!(?needs_restart, "configuration reloaded");
         }
@@ -129,12 +115,12 @@ fn reload(
     }
 }
 
-/// Tokens in the clear are fine on one host and nowhere else.
+/// Warns of upstreams that get tokens unencrypted over a network.
 fn warn_of_clear_text(config: &Config) {
     for region in crate::region::Region::ALL {
         let upstream = config.gateway.routes.upstream(region);
         if upstream.is_clear_text_off_host() {
-            tracing::warn!(%upstream, "tokens go to this upstream in the clear; use https");
+            tracing::warn!(%upstream, "tokens are sent to this upstream unencrypted; use https");
         }
     }
 }

@@ -109,7 +109,7 @@ async fn sigterm_finishes_what_is_in_flight_and_exits_0() {
     command.signal("TERM");
     command
         .log_line("the stop", |line| {
-            line.contains("finishing what is in flight")
+            line.contains("finishing requests in flight")
         })
         .await;
     open.send_replace(true);
