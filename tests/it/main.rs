@@ -18,6 +18,7 @@ mod quotas;
 mod reload;
 mod routing;
 mod sdk;
+mod sidecar;
 mod simulate;
 mod sockets;
 mod tls;

@@ -37,11 +37,18 @@ impl Command {
 
     /// The same with further variables.
     pub(crate) async fn serve_with(file: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = program(&["serve", "--config", file.to_str().unwrap()])
+        let mut program = program(&["serve", "--config", file.to_str().unwrap()]);
+        program.envs(environment.iter().copied());
+        Self::start(program).await
+    }
+
+    /// Starts a program that serves, on free ports, and waits until it listens.
+    pub(crate) async fn start(mut program: tokio::process::Command) -> Self {
+        let mut child = program
+            .kill_on_drop(true)
             .env("ALEXA_GATEWAY__SERVER__LISTENERS", "127.0.0.1:0")
             .env("ALEXA_GATEWAY__ADMIN__ADDRESS", "127.0.0.1:0")
             .env("ALEXA_GATEWAY__LOG__FORMAT", "json")
-            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
