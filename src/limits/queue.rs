@@ -15,11 +15,13 @@
 //! |---|---|
 //! | `key`, `tenant`, `tenants` | a tenant's identity, its state, the bounded table of all |
 //! | `waiting`, `grant` | the requests that wait, and what they wait for |
+//! | `dispatcher` | who goes next: tenants, schedule and region in step |
 //! | `schedule` | the order of turns |
 //! | `region`, `shares`, `headroom` | the region's slots, and each tenant's part of them |
 //! | `forecast`, `smoothed` | when a request will go; durations as they are of late |
 //! | `status` | learned quotas on the status page |
 
+mod dispatcher;
 mod forecast;
 mod grant;
 mod headroom;
@@ -45,29 +47,20 @@ use super::admission::{Priority, Refusal, Scope};
 use super::feedback::Feedback;
 use super::learning::{LearningEvent, SentAttempt};
 use super::policy::{FamilyLimits, QueueLimits};
-use super::quota::Readiness;
 use super::snapshot::{LaneSnapshot, Learned};
 use crate::token::SkillId;
-use forecast::{ExpectedTurn, Forecast};
+use dispatcher::Dispatcher;
 use key::TenantId;
 use region::RegionSlots;
-use schedule::{Listing, Schedule};
-use shares::Rank;
-use smoothed::SmoothedDuration;
-use tenants::Tenants;
-use waiting::Waiter;
+use waiting::WaitingRequest;
 
 pub(super) struct Queue {
     limits: FamilyLimits,
     bounds: QueueLimits,
-    region: RegionSlots,
-    tenants: Tenants,
-    schedule: Schedule,
+    dispatcher: Dispatcher,
     /// The number of requests that wait, over all tenants.
     waiting: usize,
     next_seq: u64,
-    /// The time from sending a request to the head of its response.
-    round_trip: SmoothedDuration,
 }
 
 /// A request that entered.
@@ -93,15 +86,13 @@ pub(super) struct TenantEvent {
 impl Queue {
     /// An empty queue, with nothing used of any quota.
     pub(super) fn new(limits: FamilyLimits, bounds: QueueLimits) -> Self {
+        let region = RegionSlots::new(limits.region, limits.total_floor());
         Self {
-            region: RegionSlots::new(limits.region, limits.total_floor()),
             limits,
             bounds,
-            tenants: Tenants::default(),
-            schedule: Schedule::default(),
+            dispatcher: Dispatcher::new(region),
             waiting: 0,
             next_seq: 0,
-            round_trip: SmoothedDuration::default(),
         }
     }
 
@@ -118,29 +109,29 @@ impl Queue {
     ) -> Result<Entered, Refusal> {
         self.grant_due(now);
         let tenant = self.tenant(skill, now);
-        if self.may_go(tenant, priority, now) {
-            if self.region.is_within_share(&self.tenants[tenant].usage) {
-                self.region.note_ease();
-            }
-            return Ok(Entered::Admitted(self.take(tenant, now)));
+        if self.dispatcher.may_go(tenant, priority, now) {
+            self.dispatcher.note_ease(tenant);
+            return Ok(Entered::Admitted(self.dispatcher.take(tenant, now)));
         }
         let expected_at = self.expect(tenant, priority, now, deadline)?;
         if self.waiting >= self.bounds.max_queue {
             self.make_room(tenant, priority, now)?;
         }
-        self.note_crowding(tenant, now);
+        self.dispatcher.note_crowding(tenant, now);
         let (sender, receiver) = oneshot::channel();
         let seq = self.next_seq;
         self.next_seq += 1;
         self.waiting += 1;
-        self.tenants[tenant].waiting.push(Waiter {
-            seq,
-            priority,
-            expected_at,
-            deadline,
-            reply: sender,
-        });
-        self.reindex(tenant, now);
+        self.dispatcher.tenants[tenant]
+            .waiting
+            .push(WaitingRequest {
+                seq,
+                priority,
+                expected_at,
+                deadline,
+                reply: sender,
+            });
+        self.dispatcher.reindex(tenant, now);
         Ok(Entered::Queued(Queued {
             tenant,
             priority,
@@ -159,9 +150,9 @@ impl Queue {
         now: Instant,
         deadline: Instant,
     ) -> Result<(), Refusal> {
-        self.advance(now);
+        self.dispatcher.advance(now);
         let tenant = self.tenant(skill, now);
-        if self.may_go(tenant, Priority::New, now) {
+        if self.dispatcher.may_go(tenant, Priority::New, now) {
             return Ok(());
         }
         self.expect(tenant, Priority::New, now, deadline).map(drop)
@@ -170,23 +161,23 @@ impl Queue {
     /// Sends grants to all waiting requests that may go. One whose response would
     /// come after its deadline is refused instead, and its slot goes to the next.
     pub(super) fn grant_due(&mut self, now: Instant) {
-        self.advance(now);
-        while let Some(tenant) = self.pick(now) {
-            let own = &mut self.tenants[tenant];
+        self.dispatcher.advance(now);
+        while let Some(tenant) = self.dispatcher.pick(now) {
+            let own = &mut self.dispatcher.tenants[tenant];
             let Some(waiter) = own.waiting.pop_first() else {
-                self.reindex(tenant, now);
+                self.dispatcher.reindex(tenant, now);
                 continue;
             };
             self.waiting -= 1;
             let late_by = now.saturating_duration_since(waiter.expected_at);
             own.lateness.note(late_by);
-            if now + self.round_trip.likely_max() > waiter.deadline {
-                self.reindex(tenant, now);
-                let refusal = self.refusal_of(tenant, waiter.priority, now);
+            if now + self.dispatcher.round_trip.likely_max() > waiter.deadline {
+                self.dispatcher.reindex(tenant, now);
+                let refusal = self.dispatcher.refusal(tenant, waiter.priority, now);
                 waiter.reply.send(Err(refusal)).ok();
                 continue;
             }
-            let grant = self.take(tenant, now);
+            let grant = self.dispatcher.take(tenant, now);
             if waiter.reply.send(Ok(grant)).is_err() {
                 self.end(grant, AttemptEnd::Unsent, now);
             }
@@ -196,34 +187,23 @@ impl Queue {
     /// When to call [`Queue::grant_due`] next. `None` if nobody waits, or if a
     /// response has to come first.
     pub(super) fn next_grant(&mut self, now: Instant) -> Option<Instant> {
-        let unblocked = self.schedule.next_unblocked();
-        let ready = if self.schedule.is_anyone_ready() {
-            match self.region.readiness(now) {
-                Readiness::At(at) => Some(at),
-                // The free slots are reserved for tenants that are not waiting.
-                Readiness::Now => self.region.next_cooled(),
-                Readiness::AfterResponse => None,
-            }
-        } else {
-            None
-        };
-        unblocked.into_iter().chain(ready).min()
+        self.dispatcher.next_turn(now)
     }
 
     /// Gives up a place in the queue.
     pub(super) fn leave(&mut self, queued: &Queued, now: Instant) {
-        let Some(tenant) = self.tenants.get_mut(queued.tenant) else {
+        let Some(tenant) = self.dispatcher.tenants.get_mut(queued.tenant) else {
             return;
         };
         if tenant.waiting.remove(queued.seq) {
             self.waiting -= 1;
-            self.reindex(queued.tenant, now);
+            self.dispatcher.reindex(queued.tenant, now);
         }
     }
 
     /// The refusal of a request that waited until its deadline.
     pub(super) fn refusal(&self, queued: &Queued, now: Instant) -> Refusal {
-        self.refusal_of(queued.tenant, queued.priority, now)
+        self.dispatcher.refusal(queued.tenant, queued.priority, now)
     }
 
     /// Takes back what was granted, and learns from the response if there is one.
@@ -234,50 +214,46 @@ impl Queue {
         end: AttemptEnd,
         now: Instant,
     ) -> Option<TenantEvent> {
-        let mut event = None;
         match end {
             AttemptEnd::Unsent => {
-                let own = &mut self.tenants[grant.tenant];
-                own.gate.refund();
-                own.learner.withdrawn();
-                self.region.refund(&mut own.usage);
+                self.dispatcher.refund(grant.tenant, now);
+                None
             }
             AttemptEnd::Sent { at, feedback } => {
-                event = feedback.and_then(|feedback| self.learn(grant, at, feedback, now));
-                let own = &mut self.tenants[grant.tenant];
-                own.gate.start_cooldown((), now);
-                own.learner.ended(now);
-                self.region
-                    .start_cooldown(grant.tenant, &mut own.usage, now);
+                let event = feedback.and_then(|feedback| self.learn(grant, at, feedback, now));
+                self.dispatcher.start_cooldown(grant.tenant, now);
+                event
             }
         }
-        self.reindex(grant.tenant, now);
-        event
     }
 
     /// Applies a new configuration in place.
     pub(super) fn reconfigure(&mut self, limits: FamilyLimits, bounds: QueueLimits, now: Instant) {
         let freed = self
+            .dispatcher
             .region
             .configure(limits.region, limits.total_floor(), now);
         for owner in freed.into_iter().flatten() {
-            self.region.release(&mut self.tenants[owner].usage);
+            self.dispatcher
+                .region
+                .release(&mut self.dispatcher.tenants[owner].usage);
         }
         if limits.needs_longer_history_than(&self.limits) {
-            self.tenants.forget_history(now);
+            self.dispatcher.tenants.forget_history(now);
         }
         self.limits = limits;
         self.bounds = bounds;
-        for id in self.tenants.ids() {
-            let own = &mut self.tenants[id];
+        for id in self.dispatcher.tenants.ids() {
+            let own = &mut self.dispatcher.tenants[id];
             let limits = self.limits.of(own.key.as_ref());
             own.gate.configure(limits.quota, now);
             if !self.limits.adaptive {
                 own.learner.disable(now);
             }
-            self.region
+            self.dispatcher
+                .region
                 .adjust(&mut own.usage, limits.weight, limits.floor);
-            self.reindex(id, now);
+            self.dispatcher.reindex(id, now);
         }
     }
 
@@ -290,76 +266,44 @@ impl Queue {
     }
 
     pub(super) fn snapshot(&self, now: Instant) -> LaneSnapshot {
-        let learners = || self.tenants.iter().map(|tenant| &tenant.learner);
+        let learners = || self.dispatcher.tenants.iter().map(|tenant| &tenant.learner);
         let learned = learners().filter(|learner| learner.estimate(now).is_some());
         let paused = learners().filter(|learner| learner.paused_until(now).is_some());
         LaneSnapshot {
             quota_region: self.limits.region,
             quota_skill: self.limits.skill,
-            in_flight: self.region.in_flight(),
-            region_slots_used: self.region.used(),
+            in_flight: self.dispatcher.region.in_flight(),
+            region_slots_used: self.dispatcher.region.used(),
             queued: self.waiting,
-            skills: self.tenants.len(),
+            skills: self.dispatcher.tenants.len(),
             learned_skills: learned.count(),
             paused_skills: paused.count(),
-            round_trip_seconds: self.round_trip.mean().as_secs_f64(),
+            round_trip_seconds: self.dispatcher.round_trip.mean().as_secs_f64(),
         }
     }
 
     /// The learned quotas of the skills that were throttled last.
     pub(super) fn learned(&self, now: Instant) -> Vec<Learned> {
-        status::learned(&self.tenants, now)
+        status::learned(&self.dispatcher.tenants, now)
     }
 
     /// The tenant that a request counts against. In a full table, skills without
     /// limits of their own share the tenant of requests without a skill.
     fn tenant(&mut self, skill: Option<&SkillId>, now: Instant) -> TenantId {
         let key = skill.cloned();
-        if let Some(tenant) = self.tenants.find(&key) {
+        if let Some(tenant) = self.dispatcher.tenants.find(&key) {
             return tenant;
         }
         let max_skills = self.bounds.max_skills;
-        if self.tenants.is_sweep_due(max_skills, now) {
-            for usage in self.tenants.sweep(&self.limits, max_skills, now) {
-                self.region.remove(usage);
+        if self.dispatcher.tenants.is_sweep_due(max_skills, now) {
+            for usage in self.dispatcher.tenants.sweep(&self.limits, max_skills, now) {
+                self.dispatcher.region.remove(usage);
             }
         }
-        if self.limits.is_unconfigured(skill) && self.tenants.len() >= max_skills {
+        if self.limits.is_unconfigured(skill) && self.dispatcher.tenants.len() >= max_skills {
             return self.tenant(None, now);
         }
-        self.tenants.insert(key, self.limits.of(skill))
-    }
-
-    /// Whether a request that came now may go at once. The caller has let all others
-    /// go that may.
-    fn may_go(&mut self, tenant: TenantId, priority: Priority, now: Instant) -> bool {
-        let own = &mut self.tenants[tenant];
-        own.waiting.ahead(priority) == 0
-            && own.readiness(now) == Readiness::Now
-            && self.region.readiness(now) == Readiness::Now
-            && self.region.allows(&own.usage)
-    }
-
-    /// The tenant that goes next, if one may.
-    fn pick(&mut self, now: Instant) -> Option<TenantId> {
-        if !self.schedule.is_anyone_ready() || self.region.readiness(now) != Readiness::Now {
-            return None;
-        }
-        let mut candidates = self.schedule.ready().take(MAX_CANDIDATES);
-        candidates.find(|tenant| self.region.allows(&self.tenants[*tenant].usage))
-    }
-
-    /// Lets one request of a tenant go.
-    fn take(&mut self, tenant: TenantId, now: Instant) -> Grant {
-        let own = &mut self.tenants[tenant];
-        own.gate.take();
-        own.learner.admitted();
-        own.last_admitted = Some(now);
-        self.region.take(&mut own.usage, now);
-        own.start_tag = self.schedule.advance(own.start_tag, own.usage.weight());
-        self.reindex(tenant, now);
-        let saturated = self.tenants[tenant].learner.is_saturated();
-        Grant { tenant, saturated }
+        self.dispatcher.tenants.insert(key, self.limits.of(skill))
     }
 
     /// Learns from a response to a request sent at `sent_at`.
@@ -370,11 +314,11 @@ impl Queue {
         feedback: Feedback,
         now: Instant,
     ) -> Option<TenantEvent> {
-        self.round_trip.note(now - sent_at);
+        self.dispatcher.round_trip.note(now - sent_at);
         if !self.limits.adaptive {
             return None;
         }
-        let own = &mut self.tenants[grant.tenant];
+        let own = &mut self.dispatcher.tenants[grant.tenant];
         let attempt = SentAttempt {
             sent_at,
             saturated: grant.saturated,
@@ -383,47 +327,6 @@ impl Queue {
         let event = own.learner.feedback(attempt, feedback, configured, now)?;
         let tenant = own.key.clone();
         Some(TenantEvent { tenant, event })
-    }
-
-    /// Brings the queue up to `now`: frees slots, unblocks tenants, expires activity.
-    fn advance(&mut self, now: Instant) {
-        let freed = self.region.release_cooled(now);
-        for owner in freed.iter().flatten() {
-            self.region.release(&mut self.tenants[*owner].usage);
-        }
-        for owner in freed.into_iter().flatten() {
-            self.reindex(owner, now);
-        }
-        while let Some(tenant) = self.schedule.unblocked(now) {
-            self.reindex(tenant, now);
-        }
-        if self.region.is_expiry_due(now) {
-            for tenant in self.tenants.iter_mut() {
-                self.region.expire(&mut tenant.usage, now);
-            }
-        }
-    }
-
-    /// Lists a tenant anew after a change of its state.
-    fn reindex(&mut self, tenant: TenantId, now: Instant) {
-        let own = &mut self.tenants[tenant];
-        self.schedule.remove(tenant, own.listing);
-        own.listing = if own.waiting.is_empty() {
-            Listing::Unlisted
-        } else {
-            match own.readiness(now) {
-                Readiness::Now => {
-                    own.start_tag = self.schedule.effective_tag(own.start_tag);
-                    Listing::Ready {
-                        rank: self.region.rank(&own.usage),
-                        start_tag: own.start_tag,
-                    }
-                }
-                Readiness::At(at) => Listing::Blocked(at),
-                Readiness::AfterResponse => Listing::Unlisted,
-            }
-        };
-        self.schedule.insert(tenant, own.listing);
     }
 
     /// When a request of this tenant would go, if its response would then come before
@@ -435,10 +338,12 @@ impl Queue {
         now: Instant,
         deadline: Instant,
     ) -> Result<Instant, Refusal> {
-        let expected = self.expected_turn(tenant, priority, now, deadline);
-        let own = &mut self.tenants[tenant];
+        let expected = self
+            .dispatcher
+            .expected_turn(tenant, priority, now, deadline);
+        let own = &mut self.dispatcher.tenants[tenant];
         let reserve = own.retry_reserve(priority, deadline - now);
-        let answered_at = expected.at + reserve + self.round_trip.likely_max();
+        let answered_at = expected.at + reserve + self.dispatcher.round_trip.likely_max();
         if answered_at + own.lateness.upper_bound().max(MIN_SLACK) <= deadline {
             return Ok(expected.at);
         }
@@ -448,48 +353,6 @@ impl Queue {
             own.lateness.note(Duration::ZERO);
         }
         Err(expected.refusal(now))
-    }
-
-    /// The refusal of a request whose turn comes too late. A request may outlive its
-    /// tenant, if it was taken out at its deadline and the tenant then evicted.
-    fn refusal_of(&self, tenant: TenantId, priority: Priority, now: Instant) -> Refusal {
-        if !self.tenants.contains(tenant) {
-            return Refusal {
-                wait: Duration::ZERO,
-                scope: Scope::Skill,
-            };
-        }
-        self.expected_turn(tenant, priority, now, now + REFUSAL_HORIZON)
-            .refusal(now)
-    }
-
-    fn expected_turn(
-        &self,
-        tenant: TenantId,
-        priority: Priority,
-        now: Instant,
-        until: Instant,
-    ) -> ExpectedTurn {
-        let forecast = Forecast {
-            tenants: &self.tenants,
-            schedule: &self.schedule,
-            region: &self.region,
-            round_trip: self.round_trip.mean(),
-        };
-        forecast.expected_turn(tenant, priority, now, until)
-    }
-
-    /// Notes whether a tenant within its share, with nothing waiting, has to wait for
-    /// the region behind a tenant over its share.
-    fn note_crowding(&mut self, tenant: TenantId, now: Instant) {
-        let own = &mut self.tenants[tenant];
-        if own.waiting.is_empty()
-            && self.schedule.last_rank() == Some(Rank::OverShare)
-            && self.region.is_within_share(&own.usage)
-            && own.readiness(now) == Readiness::Now
-        {
-            self.region.note_crowding();
-        }
     }
 
     /// Makes room in a full queue: refuses the last request of the tenant with most
@@ -503,17 +366,18 @@ impl Queue {
         priority: Priority,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let own = self.tenants[tenant].waiting.len();
-        let busiest = self.tenants.busiest();
-        let busiest = busiest.filter(|other| self.tenants[*other].waiting.len() > own + 1);
+        let own = self.dispatcher.tenants[tenant].waiting.len();
+        let busiest = self.dispatcher.tenants.busiest();
+        let busiest =
+            busiest.filter(|other| self.dispatcher.tenants[*other].waiting.len() > own + 1);
         let Some(busiest) = busiest else {
             return Err(self.overflow(tenant, priority, now));
         };
-        if let Some(last) = self.tenants[busiest].waiting.pop_last() {
+        if let Some(last) = self.dispatcher.tenants[busiest].waiting.pop_last() {
             self.waiting -= 1;
             let refusal = self.overflow(busiest, last.priority, now);
             last.reply.send(Err(refusal)).ok();
-            self.reindex(busiest, now);
+            self.dispatcher.reindex(busiest, now);
         }
         Ok(())
     }
@@ -522,34 +386,10 @@ impl Queue {
     fn overflow(&self, tenant: TenantId, priority: Priority, now: Instant) -> Refusal {
         Refusal {
             scope: Scope::Queue,
-            ..self.refusal_of(tenant, priority, now)
+            ..self.dispatcher.refusal(tenant, priority, now)
         }
     }
 }
 
-/// How many tenants are asked whether the region has a slot for them. If the first 64
-/// have to leave the free slots to others, so have those behind them: tenants that
-/// need not come first.
-const MAX_CANDIDATES: usize = 64;
-
 /// How much later than expected a turn may come on a busy machine.
 const MIN_SLACK: Duration = Duration::from_millis(20);
-
-/// How far ahead the forecast of a late refusal looks.
-const REFUSAL_HORIZON: Duration = Duration::from_secs(8);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_may_outlive_its_tenant() {
-        let bounds = QueueLimits {
-            max_queue: 1,
-            max_skills: 1,
-        };
-        let queue = Queue::new(FamilyLimits::default(), bounds);
-        let refusal = queue.refusal_of(TenantId(0), Priority::New, Instant::now());
-        assert_eq!(refusal.wait, Duration::ZERO);
-    }
-}

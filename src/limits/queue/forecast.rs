@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::key::TenantId;
 use super::region::RegionSlots;
-use super::schedule::{Schedule, stride};
+use super::schedule::{FairSchedule, stride};
 use super::tenants::Tenants;
 use crate::limits::admission::{Priority, Refusal, Scope};
 use crate::limits::quota::Quota;
@@ -19,7 +19,7 @@ use crate::limits::quota::Quota;
 /// A view of the queue, to look ahead from.
 pub(super) struct Forecast<'a> {
     pub(super) tenants: &'a Tenants,
-    pub(super) schedule: &'a Schedule,
+    pub(super) schedule: &'a FairSchedule,
     pub(super) region: &'a RegionSlots,
     /// The mean time that a response takes.
     pub(super) round_trip: Duration,

@@ -17,7 +17,7 @@ use super::shares::Rank;
 
 /// All tenants with waiting requests, by when they may go.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(super) struct FairSchedule {
     /// Tenants that wait for the region only, in the order in which they go.
     ready: BTreeSet<(Rank, u64, TenantId)>,
     /// Tenants whose own quota admits them at a known time.
@@ -37,7 +37,7 @@ pub(super) enum Listing {
     Blocked(Instant),
 }
 
-impl Schedule {
+impl FairSchedule {
     pub(super) fn insert(&mut self, tenant: TenantId, listing: Listing) {
         match listing {
             Listing::Unlisted => {}

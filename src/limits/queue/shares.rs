@@ -1,7 +1,7 @@
 //! How tenants share the slots of a region's quota: weighted max-min fairness, with
 //! floors and headroom.
 //!
-//! [`Schedule`](super::schedule) decides who goes next. That alone is not enough,
+//! [`FairSchedule`](super::schedule) decides who goes next. That alone is not enough,
 //! because a slot is held for a whole window: a tenant that takes all slots at once
 //! makes the others wait for a window, however early their turn. So this file decides
 //! how many slots a tenant may hold:

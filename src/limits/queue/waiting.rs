@@ -9,7 +9,7 @@ use super::grant::Grant;
 use crate::limits::admission::{Priority, Refusal};
 
 /// One waiting request.
-pub(super) struct Waiter {
+pub(super) struct WaitingRequest {
     pub(super) seq: u64,
     pub(super) priority: Priority,
     /// When it was expected to go, at the time it entered.
@@ -21,8 +21,8 @@ pub(super) struct Waiter {
 /// The waiting requests in order: retries, then new requests, each by arrival.
 #[derive(Default)]
 pub(super) struct WaitingLine {
-    retries: VecDeque<Waiter>,
-    new: VecDeque<Waiter>,
+    retries: VecDeque<WaitingRequest>,
+    new: VecDeque<WaitingRequest>,
 }
 
 impl WaitingLine {
@@ -42,18 +42,18 @@ impl WaitingLine {
         }
     }
 
-    pub(super) fn push(&mut self, waiter: Waiter) {
+    pub(super) fn push(&mut self, waiter: WaitingRequest) {
         match waiter.priority {
             Priority::Retry => self.retries.push_back(waiter),
             Priority::New => self.new.push_back(waiter),
         }
     }
 
-    pub(super) fn pop_first(&mut self) -> Option<Waiter> {
+    pub(super) fn pop_first(&mut self) -> Option<WaitingRequest> {
         self.retries.pop_front().or_else(|| self.new.pop_front())
     }
 
-    pub(super) fn pop_last(&mut self) -> Option<Waiter> {
+    pub(super) fn pop_last(&mut self) -> Option<WaitingRequest> {
         self.new.pop_back().or_else(|| self.retries.pop_back())
     }
 

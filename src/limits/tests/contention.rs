@@ -28,7 +28,7 @@ struct Contest {
 
 /// The results of one skill.
 #[derive(Default)]
-struct Skill {
+struct SkillResult {
     asked: u64,
     /// Requests that got their response within their deadline.
     served: u64,
@@ -41,13 +41,13 @@ struct Skill {
     latest: Duration,
 }
 
-struct Outcome {
-    skills: Vec<Skill>,
+struct ContestResult {
+    skills: Vec<SkillResult>,
     most_queued: usize,
 }
 
 impl Contest {
-    async fn play(self) -> Outcome {
+    async fn play(self) -> ContestResult {
         println!("seed {:#x}", self.seed);
         let mut dice = Rng::with_seed(self.seed);
         let limits = Arc::new(Limits::new(&self.limits));
@@ -61,10 +61,10 @@ impl Contest {
             }
         }
         arrivals.sort();
-        let skills: Arc<Mutex<Vec<Skill>>> = Arc::default();
+        let skills: Arc<Mutex<Vec<SkillResult>>> = Arc::default();
         skills
             .lock()
-            .resize_with(self.offered.len(), Skill::default);
+            .resize_with(self.offered.len(), SkillResult::default);
         let (mut calls, mut most_queued) = (JoinSet::new(), 0);
         for (at, n) in arrivals {
             sleep_until(at).await;
@@ -108,15 +108,15 @@ impl Contest {
         }
         while calls.join_next().await.is_some() {}
         let skills = std::mem::take(&mut *skills.lock());
-        Outcome {
+        ContestResult {
             skills,
             most_queued,
         }
     }
 }
 
-impl Outcome {
-    fn sum(&self, of: impl Fn(&Skill) -> u64) -> f64 {
+impl ContestResult {
+    fn sum(&self, of: impl Fn(&SkillResult) -> u64) -> f64 {
         self.skills.iter().map(of).sum::<u64>() as f64
     }
 
@@ -191,7 +191,7 @@ async fn a_noisy_skill_does_not_move_the_p99_of_others() {
         let equal: f64 = 200.0 / 1.06 / 50.0;
         let fair = polite.min(equal);
         let rest = 200.0 / 1.06 - 49.0 * fair;
-        let served = |skill: &Skill| skill.served as f64 / 122.5;
+        let served = |skill: &SkillResult| skill.served as f64 / 122.5;
         let mut shares: Vec<f64> = noisy
             .skills
             .iter()

@@ -19,26 +19,26 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The requests that upstream counted in one second.
 #[derive(Clone, Copy, Debug, Default)]
-struct Second {
+struct SecondCount {
     taken: u32,
     refused: u32,
 }
 
 /// An upstream that enforces a quota per second.
-struct Upstream {
+struct ThrottlingUpstream {
     quota: Quota,
     window: QuotaWindow,
     start: Instant,
-    seconds: Vec<Second>,
+    seconds: Vec<SecondCount>,
     gave_up_with: Vec<Duration>,
 }
 
-impl Upstream {
+impl ThrottlingUpstream {
     fn accepts(&mut self, now: Instant) -> bool {
         let accepted = self.window.admit(self.quota, now).is_ok();
         let second = (now - self.start).as_secs() as usize;
         if self.seconds.len() <= second {
-            self.seconds.resize(second + 1, Second::default());
+            self.seconds.resize(second + 1, SecondCount::default());
         }
         let second = &mut self.seconds[second];
         if accepted {
@@ -65,14 +65,14 @@ struct Morning {
 }
 
 /// The results.
-struct Played {
-    seconds: Vec<Second>,
+struct Observed {
+    seconds: Vec<SecondCount>,
     /// The time left after the pause, of requests given up after a 429.
     gave_up_with: Vec<Duration>,
 }
 
 impl Morning {
-    /// Upstream's quota in a second.
+    /// ThrottlingUpstream's quota in a second.
     fn quota(&self, second: usize) -> Quota {
         let limit = self.limits.iter().rfind(|(from, _)| *from <= second);
         Quota {
@@ -82,14 +82,14 @@ impl Morning {
         }
     }
 
-    async fn play(&self) -> Played {
+    async fn play(&self) -> Observed {
         println!("seed {:#x}", self.seed);
         let mut dice = Rng::with_seed(self.seed);
         let mut settings = config(None, None);
         settings.profile.adaptive = true;
         let ours = Arc::new(Limits::new(&settings));
         let start = Instant::now();
-        let upstream = Arc::new(Mutex::new(Upstream {
+        let upstream = Arc::new(Mutex::new(ThrottlingUpstream {
             quota: self.quota(0),
             window: QuotaWindow::new(self.window, start),
             start,
@@ -113,7 +113,7 @@ impl Morning {
         }
         while calls.join_next().await.is_some() {}
         let mut upstream = upstream.lock();
-        Played {
+        Observed {
             seconds: std::mem::take(&mut upstream.seconds),
             gave_up_with: std::mem::take(&mut upstream.gave_up_with),
         }
@@ -121,7 +121,12 @@ impl Morning {
 }
 
 /// One request, retried after each 429 while its deadline allows.
-async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duration, mut dice: Rng) {
+async fn call(
+    ours: Arc<Limits>,
+    upstream: Arc<Mutex<ThrottlingUpstream>>,
+    jitter: Duration,
+    mut dice: Rng,
+) {
     let (deadline, skill) = (Instant::now() + 2500 * MS, skill(1));
     let mut priority = Priority::New;
     loop {
@@ -152,7 +157,7 @@ async fn call(ours: Arc<Limits>, upstream: Arc<Mutex<Upstream>>, jitter: Duratio
     }
 }
 
-impl Played {
+impl Observed {
     /// Requests accepted and refused per second, from one second to another.
     fn rates(&self, from: usize, to: usize) -> (f64, f64) {
         let span = &self.seconds[from..to.min(self.seconds.len())];

@@ -1,8 +1,8 @@
 //! Quotas are kept whatever the network does: a million requests on paused time
 //! against an upstream that counts.
 //!
-//! Upstream counts each request at a random time between its sending and its response.
-//! Some get no response, and some are reset. Upstream refuses requests above the quota
+//! CountingUpstream counts each request at a random time between its sending and its response.
+//! Some get no response, and some are reset. CountingUpstream refuses requests above the quota
 //! in a sliding window, and in a fixed one with a random origin.
 
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::region::Region;
 
 /// Requests counted, and those that upstream would have refused.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
+struct RequestCount {
     taken: usize,
     refused_sliding: usize,
     refused_fixed: usize,
 }
 
 /// An upstream that checks each request against both kinds of window.
-struct Upstream {
+struct CountingUpstream {
     quota: Quota,
     sliding: QuotaWindow,
     fixed: QuotaWindow,
-    count: Count,
+    count: RequestCount,
 }
 
-impl Upstream {
+impl CountingUpstream {
     /// Creates an upstream whose fixed windows begin at `origin`.
     fn new(quota: Quota, origin: Instant) -> Self {
         Self {
             quota,
             sliding: QuotaWindow::new(WindowKind::Sliding, origin),
             fixed: QuotaWindow::new(WindowKind::Fixed, origin),
-            count: Count::default(),
+            count: RequestCount::default(),
         }
     }
 
@@ -62,7 +62,12 @@ struct Network {
 }
 
 /// Sends one request with its permit.
-async fn call(mut permit: Permit, network: Network, upstream: &Mutex<Upstream>, mut dice: Rng) {
+async fn call(
+    mut permit: Permit,
+    network: Network,
+    upstream: &Mutex<CountingUpstream>,
+    mut dice: Rng,
+) {
     let round_trip = network.round_trip + network.jitter.mul_f64(dice.f64());
     let there = round_trip.mul_f64(dice.f64());
     let fate = dice.f64();
@@ -95,7 +100,7 @@ async fn offer(
     let limits = Arc::new(Limits::new(&config(None, Some(quota))));
     let start = Instant::now();
     let origin = start.checked_sub(quota.per.mul_f64(dice.f64())).unwrap();
-    let upstream = Arc::new(Mutex::new(Upstream::new(quota, origin)));
+    let upstream = Arc::new(Mutex::new(CountingUpstream::new(quota, origin)));
     let interval = quota
         .per
         .mul_f64(1.0 / (1.2 * f64::from(quota.requests.get())));
@@ -144,7 +149,7 @@ async fn offer(
     while calls.join_next().await.is_some() {}
     let took = start.elapsed();
     let upstream = upstream.lock();
-    let Count {
+    let RequestCount {
         taken,
         refused_sliding,
         refused_fixed,
