@@ -1,13 +1,26 @@
 //! The three regions of the Alexa APIs.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
 /// One of the three regional deployments of the Alexa APIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = unknown)]
 pub enum Region {
     /// North America.
     Na,
@@ -18,26 +31,22 @@ pub enum Region {
 }
 
 impl Region {
-    /// Every region, in the order in which tables list them.
+    /// All regions, in the order of tables.
     pub const ALL: [Self; 3] = [Self::Na, Self::Eu, Self::Fe];
 
     /// The name used in configuration, paths, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Na => "na",
-            Self::Eu => "eu",
-            Self::Fe => "fe",
-        }
+        self.into()
     }
 
-    /// The host that Alexa serves the region's APIs from.
+    /// The host name of the region's APIs.
     #[must_use]
     pub fn host(self) -> &'static str {
         &self.endpoint()["https://".len()..]
     }
 
-    /// The same as a URL, as skills and tokens name it.
+    /// The URL of the region's APIs, as skills and tokens contain it.
     #[must_use]
     pub fn endpoint(self) -> &'static str {
         match self {
@@ -47,24 +56,13 @@ impl Region {
         }
     }
 
-    /// This region's place in a table of one row per region.
+    /// The index of this region in an array of [`Region::ALL`]'s order.
     #[must_use]
     pub fn index(self) -> usize {
         self as usize
     }
 }
 
-impl FromStr for Region {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let region = Self::ALL.into_iter().find(|region| region.name() == name);
-        region.ok_or_else(|| format!("'{name}' is no region; there are na, eu and fe"))
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+fn unknown(name: &str) -> String {
+    format!("'{name}' is not a region; the regions are na, eu and fe")
 }

@@ -1,43 +1,35 @@
-//! Request paths: their canonical form, and the templates they are matched by.
+//! Request paths: their canonical form, and templates that match them.
 //!
-//! Two spellings of one resource have one canonical form (RFC 3986 §6.2.2), so
-//! `%7Ecurrent` is `~current`. A path that another server could read as a
-//! different resource (dot segments, an encoded slash, a backslash, a leading
-//! `//`) is refused rather than repaired. Pure: no I/O, no clock.
+//! All spellings of one resource have the same canonical form (RFC 3986 §6.2.2):
+//! `%7Ecurrent` is `~current`. A path that another server could read as a different
+//! resource (dot segments, an encoded slash, a backslash, a leading `//`) is refused,
+//! not repaired. Pure: no I/O, no clock.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 /// Why a request target is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
     /// It does not begin with a slash, such as `*` or an authority.
+    #[error("the request target is not a path; send a path such as /v2/...")]
     NotAbsolute,
     /// It begins with `//`, which some servers read as a host.
+    #[error("the path begins with //; send it with one slash")]
     LeadingDoubleSlash,
     /// It has a `.` or `..` segment, plain or encoded.
+    #[error("the path has a . or .. segment; send the resolved path")]
     DotSegment,
-    /// It has a backslash or an encoded slash or backslash.
+    /// It has a backslash, or an encoded slash or backslash.
+    #[error("the path has an encoded slash or a backslash")]
     EncodedSlash,
-    /// A `%` is not followed by two hexadecimal digits.
+    /// It has a `%` without two hexadecimal digits after it.
+    #[error("the path has a % that is not followed by two hexadecimal digits")]
     BadEscape,
 }
 
-impl fmt::Display for BadPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotAbsolute => "the request target is not a path; send a path such as /v2/...",
-            Self::LeadingDoubleSlash => "the path begins with //; send it with one slash",
-            Self::DotSegment => "the path has a . or .. segment; send the resolved path",
-            Self::EncodedSlash => "the path has an encoded slash or a backslash",
-            Self::BadEscape => "the path has a % that two hexadecimal digits do not follow",
-        })
-    }
-}
-
-/// Brings `path` into its canonical form: escapes of unreserved characters are
-/// decoded, all others are written in upper case.
+/// Returns the canonical form of `path`: escapes of unreserved characters are decoded,
+/// all others are written in upper case.
 ///
 /// # Errors
 /// See [`BadPath`].
@@ -64,19 +56,19 @@ pub fn canonical(path: &str) -> Result<Cow<'_, str>, BadPath> {
     Ok(path)
 }
 
-/// Normalises the escapes of a query, whose order and content are kept. Escapes
-/// that are none stay as they are: a query is Alexa's to judge.
+/// Normalises the escapes of a query and keeps its order. A query with a malformed
+/// escape is returned unchanged; Alexa may reject it.
 #[must_use]
 pub fn canonical_query(query: &str) -> Cow<'_, str> {
     decode_unreserved(query).unwrap_or(Cow::Borrowed(query))
 }
 
-/// A path for logs: segments that name things of the API stay, every other one,
-/// which may be the id of a device, a user or a list, becomes `{}`.
+/// A path for logs. Segments other than the API's own words become `{}`, because they
+/// may be ids of devices, users or lists.
 #[must_use]
 pub fn redact(path: &str) -> String {
-    const DEEPEST: usize = 8;
-    let segments = path.split('/').skip(1).take(DEEPEST);
+    const MAX_SEGMENTS: usize = 8;
+    let segments = path.split('/').skip(1).take(MAX_SEGMENTS);
     segments.fold(String::new(), |out, segment| {
         let known = segment.is_empty() || API_WORDS.contains(&segment);
         out + "/" + if known { segment } else { "{}" }
@@ -151,29 +143,29 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// A path in which a segment `{name}` stands for any one non-empty segment.
+/// A path in which a segment `{name}` matches any single, non-empty segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate {
     text: Arc<str>,
-    /// The text before the first placeholder, which is all of it for most.
+    /// The length of the text before the first placeholder.
     literal_bytes: usize,
 }
 
 impl PathTemplate {
-    /// Reads a template such as `/v2/devices/{deviceId}/settings/System.timeZone`.
+    /// Parses a template such as `/v2/devices/{deviceId}/settings/System.timeZone`.
     ///
     /// # Errors
-    /// Says in words what is wrong with it.
+    /// A message for the configuration's author.
     pub fn parse(text: &str) -> Result<Self, String> {
         let canonical = canonical(text).map_err(|bad| bad.to_string())?;
         if text.contains(['?', '#', ' ']) {
-            return Err("a template is a path without query, fragment or space".into());
+            return Err("must be a path without query, fragment or space".into());
         }
         for segment in canonical.split('/').skip(1) {
             let placeholder = segment.starts_with('{') && segment.ends_with('}');
             if segment.contains(['{', '}']) && !placeholder {
                 return Err(format!(
-                    "a placeholder is a whole segment, unlike '{segment}'"
+                    "a placeholder must be a whole segment, unlike '{segment}'"
                 ));
             }
         }
@@ -183,19 +175,19 @@ impl PathTemplate {
         })
     }
 
-    /// The template as written; safe to log, for it holds no ids.
+    /// The template's text. It holds no ids, so it may be logged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The same, to be kept.
+    /// The template's text, shared.
     #[must_use]
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.text)
     }
 
-    /// Whether the canonical path `path` is an instance of this template.
+    /// Whether the canonical path `path` matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
         if self.literal_bytes == self.text.len() {
@@ -205,7 +197,7 @@ impl PathTemplate {
         let Some(path) = path.strip_prefix(literal) else {
             return false;
         };
-        // A placeholder follows a slash, so both go on with a whole segment.
+        // A placeholder follows a slash, so both continue with a whole segment.
         let (mut ours, mut theirs) = (rest.split('/'), path.split('/'));
         loop {
             match (ours.next(), theirs.next()) {
@@ -223,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_resource_are_one_path() {
+    fn spellings_of_one_resource_have_one_canonical_form() {
         for path in [
             "/v2/persons/~current/profile/name",
             "/v2/persons/%7Ecurrent/profile/name",
@@ -238,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_could_mean_another_resource_are_refused() {
+    fn paths_that_could_name_another_resource_are_refused() {
         for (path, why) in [
             ("*", BadPath::NotAbsolute),
             ("", BadPath::NotAbsolute),
@@ -264,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_in_a_log_holds_no_ids() {
+    fn a_redacted_path_holds_no_ids() {
         let path = "/v1/users/amzn1.ask.account.AF/skills/~current/x y";
         assert_eq!(redact(path), "/v1/users/{}/skills/~current/{}");
         assert_eq!(redact("/v1/directives"), "/v1/directives");
@@ -272,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_is_one_segment() {
+    fn a_placeholder_matches_one_segment() {
         let template = PathTemplate::parse("/v2/devices/{deviceId}/settings/x").unwrap();
         assert!(template.matches("/v2/devices/amzn1.ask.device.A/settings/x"));
         for path in [
@@ -286,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_make_no_sense_are_refused() {
+    fn malformed_templates_are_refused() {
         for text in ["v2", "/a{b}", "/a?b", "/a/../b"] {
             assert!(PathTemplate::parse(text).is_err(), "{text}");
         }

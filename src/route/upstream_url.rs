@@ -1,4 +1,4 @@
-//! The URL of a region's upstream.
+//! The base URL of a region's upstream.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use http::Uri;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
-/// Where a region's calls go: a scheme, an authority, and a path prefix that is
-/// empty unless another gateway is the upstream.
+/// A scheme, an authority, and a path prefix. The prefix is empty unless the upstream
+/// is another gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     scheme: Scheme,
@@ -16,27 +16,27 @@ pub struct UpstreamUrl {
 }
 
 impl UpstreamUrl {
-    /// Reads an upstream such as `https://api.eu.amazonalexa.com`.
+    /// Parses an upstream such as `https://api.eu.amazonalexa.com`.
     ///
     /// # Errors
-    /// Says in words what is wrong with it.
+    /// A message for the configuration's author.
     pub fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|_| format!("'{text}' is not a URL"))?;
         let parts = uri.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
-            return Err("an upstream is a URL such as https://api.amazonalexa.com".into());
+            return Err("must be a URL such as https://api.amazonalexa.com".into());
         };
         if scheme != Scheme::HTTPS && scheme != Scheme::HTTP {
-            return Err("an upstream's scheme is https or http".into());
+            return Err("the scheme must be https or http".into());
         }
         if authority.as_str().contains('@') {
-            return Err("an upstream has no user name or password".into());
+            return Err("must not contain a user name or password".into());
         }
         let target = parts
             .path_and_query
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
         if target.query().is_some() {
-            return Err("an upstream has no query".into());
+            return Err("must not contain a query".into());
         }
         let prefix = target.path().trim_end_matches('/').to_owned();
         Ok(Self {
@@ -46,7 +46,7 @@ impl UpstreamUrl {
         })
     }
 
-    /// `https://` and the host of a region.
+    /// The default upstream of a region: its host, by https.
     #[must_use]
     pub fn of_host(host: &'static str) -> Self {
         let (scheme, authority) = (Scheme::HTTPS, Authority::from_static(host));
@@ -57,13 +57,13 @@ impl UpstreamUrl {
         }
     }
 
-    /// The host, and the port if it is not the scheme's own.
+    /// The host, with the port if one is given.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.authority.as_str()
     }
 
-    /// Whether calls leave this host unencrypted.
+    /// Whether calls leave this machine unencrypted.
     #[must_use]
     pub fn is_clear_text_off_host(&self) -> bool {
         let host = self.authority.host().trim_matches(['[', ']']);
@@ -75,7 +75,7 @@ impl UpstreamUrl {
     /// The URL of `target` at this upstream.
     ///
     /// # Errors
-    /// The prefix and the target together are no valid path.
+    /// Prefix and target together are not a valid path.
     pub fn join(&self, target: &PathAndQuery) -> Result<Uri, http::Error> {
         let target = if self.prefix.is_empty() {
             target.clone()
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn upstreams_that_make_no_sense_are_refused() {
+    fn malformed_upstreams_are_refused() {
         for text in [
             "",
             "api.amazonalexa.com",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_in_the_clear_are_noticed_unless_they_stay_on_this_host() {
+    fn clear_text_is_detected_unless_it_stays_on_this_host() {
         for (text, noticed) in [
             ("http://10.0.0.1:2780", true),
             ("http://gateway.internal", true),
