@@ -1,29 +1,30 @@
-//! The admin listener: for operators, probes and scrapers, not for skills.
+//! The admin endpoints, for operators, probes and scrapers.
 //!
 //! | GET | meaning |
 //! |---|---|
-//! | `/-/healthy` | 200 as long as the process can answer |
-//! | `/-/ready` | 200 while requests are accepted, 503 before and during a stop |
+//! | `/-/healthy` | 200 while the process responds |
+//! | `/-/ready` | 200 while requests are accepted, 503 during start and stop |
 //! | `/-/status` | JSON: traffic per region and skill, cache, flights, queues, quotas, breakers, last reload |
 //! | `/metrics` | Prometheus, in the OpenMetrics text format |
 //!
-//! Nothing here changes anything, and nothing shows a token or a person.
+//! Nothing here changes the gateway, and nothing shows a token or personal data.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::gateway::Gateway;
 use crate::limits::{Family, LaneSnapshot, Learned};
-use crate::metrics::{LaneLabels, RegionLabels, Traffic};
+use crate::metrics::{LaneGauge, LaneLabels, RegionLabels, Traffic};
 use crate::region::Region;
 use crate::upstream::breaker::{BreakerSnapshot, Phase};
 
@@ -34,30 +35,30 @@ pub struct Policy {
     pub address: Option<SocketAddr>,
 }
 
-/// What there is to tell beyond the gateway's own figures.
+/// The state of the server, beyond that of the gateway.
 #[derive(Debug)]
-pub struct State {
+pub struct ServerState {
     ready: AtomicBool,
     connections: AtomicI64,
     started: Instant,
-    last_reload: Mutex<Option<Reload>>,
+    last_reload: Mutex<Option<ReloadReport>>,
 }
 
-/// How the last reload went.
+/// The result of a reload.
 #[derive(Clone, Debug, Serialize)]
-pub struct Reload {
-    /// When, as RFC 3339 has it.
+pub struct ReloadReport {
+    /// When it happened (RFC 3339).
     pub at: String,
-    /// Whether the new configuration is in force.
+    /// Whether the new configuration was applied.
     pub applied: bool,
-    /// What was wrong with it.
+    /// Its problems, if it was not.
     pub problems: Vec<String>,
-    /// What is in the file but takes a restart.
+    /// Changed keys that take effect only after a restart.
     pub needs_restart: Vec<&'static str>,
 }
 
-impl State {
-    /// Not ready yet.
+impl ServerState {
+    /// The state of a server that is not ready yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -80,7 +81,7 @@ impl State {
         OpenConnection(Arc::clone(self))
     }
 
-    /// Notes how a reload went.
+    /// Records the result of a reload.
     pub fn note_reload(
         &self,
         applied: bool,
@@ -88,11 +89,7 @@ impl State {
         needs_restart: Vec<&'static str>,
     ) {
         let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let mut last = self
-            .last_reload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *last = Some(Reload {
+        *self.last_reload.lock() = Some(ReloadReport {
             at,
             applied,
             problems,
@@ -101,15 +98,15 @@ impl State {
     }
 }
 
-impl Default for State {
+impl Default for ServerState {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// One open connection.
+/// An open connection. Dropping it counts it as closed.
 #[derive(Debug)]
-pub struct OpenConnection(Arc<State>);
+pub struct OpenConnection(Arc<ServerState>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
@@ -119,7 +116,7 @@ impl Drop for OpenConnection {
 
 /// The status page.
 #[derive(Serialize)]
-struct Status {
+struct StatusPage {
     version: &'static str,
     uptime_seconds: u64,
     ready: bool,
@@ -129,7 +126,7 @@ struct Status {
     cache: CacheSize,
     flights: usize,
     waiters: usize,
-    last_reload: Option<Reload>,
+    last_reload: Option<ReloadReport>,
 }
 
 #[derive(Serialize)]
@@ -155,25 +152,25 @@ struct CacheSize {
     max_bytes: u64,
 }
 
-/// Answers requests of operators.
+/// Responds to the requests of operators.
 #[derive(Debug)]
 pub struct Admin {
     gateway: Arc<Gateway>,
-    state: Arc<State>,
+    state: Arc<ServerState>,
 }
 
 impl Admin {
-    /// For one gateway.
+    /// Shows one gateway and its server.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, state: Arc<State>) -> Self {
+    pub fn new(gateway: Arc<Gateway>, state: Arc<ServerState>) -> Self {
         Self { gateway, state }
     }
 
-    /// Answers one request.
+    /// Responds to one request.
     #[must_use]
     pub fn handle<B>(&self, request: &Request<B>) -> Response<Bytes> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
             response
                 .headers_mut()
                 .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -189,7 +186,7 @@ impl Admin {
             "/metrics" => self.metrics(),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /-/healthy, /-/ready, /-/status and /metrics\n",
+                "not found; try /-/healthy, /-/ready, /-/status or /metrics\n",
             ),
         }
     }
@@ -212,7 +209,7 @@ impl Admin {
             (region.name(), status)
         };
         let (flights, waiters) = gateway.flights();
-        let status = Status {
+        let status = StatusPage {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: self.state.started.elapsed().as_secs(),
             ready: self.state.ready.load(Ordering::Relaxed),
@@ -227,12 +224,7 @@ impl Admin {
             },
             flights,
             waiters,
-            last_reload: self
-                .state
-                .last_reload
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            last_reload: self.state.last_reload.lock().clone(),
         };
         match serde_json::to_vec_pretty(&status) {
             Ok(json) => respond(StatusCode::OK, "application/json", json),
@@ -241,9 +233,14 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Bytes> {
+        self.set_gauges();
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        respond(StatusCode::OK, kind, self.gateway.metrics().to_text())
+    }
+
+    fn set_gauges(&self) {
         let gateway = &self.gateway;
-        let levels = gateway.metrics().levels();
-        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let gauges = gateway.metrics().gauges();
         for region in Region::ALL {
             let state = match gateway.upstream().breaker(region).state {
                 Phase::Closed => 0,
@@ -251,38 +248,35 @@ impl Admin {
                 Phase::Open => 2,
             };
             let labels = RegionLabels::new(region);
-            levels.breaker_state.get_or_create(&labels).set(state);
+            gauges.breaker_state.get_or_create(&labels).set(state);
             for family in Family::ALL {
-                let (labels, lane) = (
-                    LaneLabels::new(region, family),
-                    gateway.limits().snapshot(region, family),
-                );
-                levels.queued.get_or_create(&labels).set(gauge(lane.queued));
-                levels
-                    .in_flight
-                    .get_or_create(&labels)
-                    .set(lane.in_flight.into());
-                let learned = levels.learned_skills.get_or_create(&labels);
-                learned.set(gauge(lane.learned_skills));
-                let paused = levels.paused_skills.get_or_create(&labels);
-                paused.set(gauge(lane.paused_skills));
+                let labels = LaneLabels::new(region, family);
+                let lane = gateway.limits().snapshot(region, family);
+                let set = |gauge: &LaneGauge, value| {
+                    gauge.get_or_create(&labels).set(value);
+                };
+                set(&gauges.queued, saturating(lane.queued));
+                set(&gauges.in_flight, lane.in_flight.into());
+                set(&gauges.learned_skills, saturating(lane.learned_skills));
+                set(&gauges.paused_skills, saturating(lane.paused_skills));
             }
         }
-        levels
-            .cache_entries
-            .set(i64::try_from(gateway.cache().len()).unwrap_or(i64::MAX));
-        levels
-            .cache_bytes
-            .set(i64::try_from(gateway.cache().weight_bytes()).unwrap_or(i64::MAX));
         let (flights, waiters) = gateway.flights();
-        levels.flights.set(gauge(flights));
-        levels.waiters.set(gauge(waiters));
-        levels
+        gauges.cache_entries.set(saturating(gateway.cache().len()));
+        gauges
+            .cache_bytes
+            .set(saturating(gateway.cache().weight_bytes()));
+        gauges.flights.set(saturating(flights));
+        gauges.waiters.set(saturating(waiters));
+        gauges
             .connections
             .set(self.state.connections.load(Ordering::Relaxed));
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        respond(StatusCode::OK, kind, gateway.metrics().to_text())
     }
+}
+
+/// A number as the value of a gauge.
+fn saturating(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Bytes> {

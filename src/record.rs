@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::cache::status::CacheStatus;
 use crate::error::Kind;
 use crate::limits::Family;
-use crate::metrics::{CLIENT_LEFT, Metrics, Outcome};
+use crate::metrics::{CLIENT_LEFT, Metrics, RequestOutcome};
 use crate::region::Region;
 use crate::token::SkillId;
 use crate::upstream::CallStats;
@@ -116,7 +116,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         let total = self.started.elapsed();
         let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
-        self.metrics.request(&Outcome {
+        self.metrics.request(&RequestOutcome {
             region: self.region,
             family: self.family,
             skill: self.skill.as_ref(),

@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use crate::admin::{self, Admin, State};
+use crate::admin::{self, Admin, ServerState};
 use crate::gateway::{self, BuildError, Gateway};
 use handler::{Handler, IncomingRequest, ListenerShared};
 use listener::Listener;
@@ -45,7 +45,7 @@ pub use timeouts::Timeouts;
 /// A running gateway with its listeners. Dropping it closes everything at once.
 pub struct Server {
     gateway: Arc<Gateway>,
-    state: Arc<State>,
+    state: Arc<ServerState>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     stop: StopSwitch,
@@ -90,7 +90,7 @@ impl Server {
         }
         let admin_socket = admin.address.map(bind).transpose()?;
         let gateway = Gateway::new(gateway)?;
-        let state = Arc::new(State::new());
+        let state = Arc::new(ServerState::new());
         let stop = StopSwitch::new();
 
         let slots = Arc::new(Semaphore::new(
@@ -151,7 +151,7 @@ impl Server {
 
     /// The state that the admin listener shows.
     #[must_use]
-    pub fn state(&self) -> &Arc<State> {
+    pub fn state(&self) -> &Arc<ServerState> {
         &self.state
     }
 

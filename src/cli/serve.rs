@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::State;
+use crate::admin::ServerState;
 use crate::config::Config;
 use crate::config::layers::Problem;
 use crate::config::reload::Origins;
@@ -90,7 +90,7 @@ async fn serve(config: Config, origins: Origins) -> anyhow::Result<()> {
 /// is logged.
 fn reload(
     gateway: &Gateway,
-    state: &State,
+    state: &ServerState,
     current: &mut Config,
     loaded: Result<Config, Vec<Problem>>,
 ) {

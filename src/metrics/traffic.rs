@@ -1,7 +1,7 @@
 //! Traffic per region and per skill, for the status page.
 //!
-//! Counting takes no lock: a skill's counters are found in a table that is replaced
-//! whole when a skill is new, which is at most [`MAX_SKILLS_LISTED`] times.
+//! Counting takes no lock. The table of skills is copied when a skill is new, which
+//! happens at most [`MAX_SKILLS_LISTED`] times.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,33 +13,33 @@ use serde::Serialize;
 use crate::region::Region;
 use crate::token::SkillId;
 
-/// How many skills the status page tells apart.
+/// How many skills the status page lists.
 pub const MAX_SKILLS_LISTED: usize = 1000;
 
-/// Requests of one region or skill, added up.
+/// The traffic of one region or skill.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// All requests.
     pub requests: u64,
-    /// Those that a stored answer served.
+    /// Requests served with a stored response.
     pub hits: u64,
-    /// Those that shared another's call.
+    /// Requests that shared the call of another one.
     pub collapsed: u64,
-    /// Those that the gateway answered 429 itself.
+    /// Requests that the gateway itself refused with a 429.
     pub refused_429: u64,
-    /// Those that failed in the gateway for another reason.
+    /// Requests that got another error response of the gateway.
     pub errors: u64,
-    /// Calls to Alexa, each attempt counted.
+    /// Calls to Alexa; each attempt counts.
     pub upstream_attempts: u64,
-    /// Calls that Alexa answered 429.
+    /// Calls to which Alexa responded with a 429.
     pub upstream_429: u64,
 }
 
-/// One of the figures of [`Counts`].
+/// One counter of [`TrafficCounters`].
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct TrafficCounter(AtomicU64);
 
-impl Count {
+impl TrafficCounter {
     pub(super) fn count(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -49,19 +49,19 @@ impl Count {
     }
 }
 
-/// [`Traffic`] as it is being counted.
+/// [`Traffic`] while it is counted.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) requests: Count,
-    pub(super) hits: Count,
-    pub(super) collapsed: Count,
-    pub(super) refused_429: Count,
-    pub(super) errors: Count,
-    pub(super) upstream_attempts: Count,
-    pub(super) upstream_429: Count,
+pub(super) struct TrafficCounters {
+    pub(super) requests: TrafficCounter,
+    pub(super) hits: TrafficCounter,
+    pub(super) collapsed: TrafficCounter,
+    pub(super) refused_429: TrafficCounter,
+    pub(super) errors: TrafficCounter,
+    pub(super) upstream_attempts: TrafficCounter,
+    pub(super) upstream_429: TrafficCounter,
 }
 
-impl Counts {
+impl TrafficCounters {
     fn snapshot(&self) -> Traffic {
         Traffic {
             requests: self.requests.get(),
@@ -75,23 +75,23 @@ impl Counts {
     }
 }
 
-type Skills = HashMap<SkillId, Arc<Counts>>;
+type SkillTraffic = HashMap<SkillId, Arc<TrafficCounters>>;
 
 /// The traffic of one process.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    regions: [Counts; Region::ALL.len()],
-    skills: ArcSwap<Skills>,
-    other_skills: Counts,
+pub(super) struct TrafficTable {
+    regions: [TrafficCounters; Region::ALL.len()],
+    skills: ArcSwap<SkillTraffic>,
+    other_skills: TrafficCounters,
 }
 
-impl Table {
-    /// Counts, with `add`, for a region and for a skill.
+impl TrafficTable {
+    /// Applies `add` to the counters of a region and of a skill.
     pub(super) fn add(
         &self,
         region: Option<Region>,
         skill: Option<&SkillId>,
-        add: impl Fn(&Counts),
+        add: impl Fn(&TrafficCounters),
     ) {
         if let Some(region) = region {
             add(&self.regions[region.index()]);
@@ -102,16 +102,16 @@ impl Table {
             Some(counts) => add(counts),
             None if skills.len() < MAX_SKILLS_LISTED => {
                 drop(skills);
-                add(self.list(skill).as_deref().unwrap_or(&self.other_skills));
+                add(self.insert(skill).as_deref().unwrap_or(&self.other_skills));
             }
             None => add(&self.other_skills),
         }
     }
 
-    /// The counters of a skill that was new a moment ago, unless there is no room.
-    fn list(&self, skill: &SkillId) -> Option<Arc<Counts>> {
+    /// Adds a skill; `None` if the table is full.
+    fn insert(&self, skill: &SkillId) -> Option<Arc<TrafficCounters>> {
         self.skills.rcu(|skills| {
-            let mut skills = Skills::clone(skills);
+            let mut skills = SkillTraffic::clone(skills);
             if skills.len() < MAX_SKILLS_LISTED {
                 skills.entry(skill.clone()).or_default();
             }
@@ -120,7 +120,7 @@ impl Table {
         self.skills.load().get(skill).cloned()
     }
 
-    /// The regions that had traffic, and the skills, by name.
+    /// The traffic of the regions that had any, and of the skills, by name.
     pub(super) fn snapshot(&self) -> (BTreeMap<&'static str, Traffic>, BTreeMap<String, Traffic>) {
         let had_any = |traffic: &Traffic| *traffic != Traffic::default();
         let regions = Region::ALL
@@ -143,8 +143,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invented_skills_cannot_fill_the_status_page() {
-        let table = Table::default();
+    fn skills_above_the_limit_are_listed_as_other() {
+        let table = TrafficTable::default();
         for n in 0..MAX_SKILLS_LISTED + 5 {
             let skill = SkillId::parse(&format!("amzn1.ask.skill.{n}")).unwrap();
             table.add(Some(Region::Eu), Some(&skill), |counts| counts.hits.count());

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::connection;
 use super::handler::{Handler, ListenerShared};
 use super::stop::StopSignal;
-use crate::admin::{OpenConnection, State};
+use crate::admin::{OpenConnection, ServerState};
 
 /// Listens at an address, with the longest backlog that the operating system allows. A
 /// full backlog drops connections, and a client tries again only after a second.
@@ -35,7 +35,7 @@ pub(super) struct Listener<H> {
     /// One permit for each connection.
     pub(super) slots: Arc<Semaphore>,
     /// Counts the open connections.
-    pub(super) state: Option<Arc<State>>,
+    pub(super) state: Option<Arc<ServerState>>,
 }
 
 impl<H: Handler> Listener<H> {
