@@ -1,17 +1,17 @@
 //! How many retries one region may have.
 //!
-//! Why, when attempts are capped already? A cap bounds what one call does to a
-//! failing upstream, three times the load at the worst moment; a budget bounds
-//! what all calls do together. Retries are a share of the first attempts of the
-//! last ten seconds, and a small floor, without which a quiet gateway would never
-//! retry. The bucket is tower's, on tokio's clock.
+//! Why, when the attempts of a call are limited? That limit bounds what one call does to
+//! a failing upstream: three times the load at the worst moment. A budget bounds what all
+//! calls do together. Retries are limited to a share of the first attempts of the last
+//! ten seconds, plus a small floor, without which a quiet gateway would never retry. The
+//! bucket is tower's, on tokio's clock.
 
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-/// What is recent. tower takes 1 to 60 s and forgets in ten steps.
+/// How long an attempt counts. tower accepts 1 to 60 s and expires in ten steps.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// How many retries one region may have.
@@ -42,20 +42,20 @@ impl Budget {
         }
     }
 
-    /// Applies a new policy. If it differs, recent traffic is forgotten and the
-    /// floor is there at once.
+    /// Applies a new policy. If it differs, recent attempts are forgotten and the whole
+    /// floor is available.
     pub(super) fn reconfigure(&self, policy: Policy) {
         if self.bucket.load().policy != policy {
             self.bucket.store(Bucket::new(policy).into());
         }
     }
 
-    /// Notes a first attempt.
+    /// Counts a first attempt.
     pub(super) fn deposit(&self) {
         self.bucket.load().bucket.deposit();
     }
 
-    /// Pays for a retry, or answers that there may be none.
+    /// Pays for one retry. Returns whether the budget allows it.
     pub(super) fn withdraw(&self) -> bool {
         self.bucket.load().bucket.withdraw()
     }
@@ -83,7 +83,7 @@ mod tests {
         }
     }
 
-    /// How many retries it allows in a row.
+    /// How many retries are left.
     fn left(budget: &Budget) -> u32 {
         (0..).take_while(|_| budget.withdraw()).count() as u32
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_floor_is_there_without_traffic_and_comes_back() {
+    async fn the_floor_needs_no_traffic_and_refills() {
         let budget = Budget::new(policy(10, 1));
         assert_eq!(left(&budget), 10);
         advance(RECENT / 2).await;
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_budget_of_nothing_allows_nothing() {
+    async fn an_empty_budget_allows_no_retry() {
         let budget = Budget::new(policy(0, 0));
         (0..1000).for_each(|_| budget.deposit());
         assert_eq!(left(&budget), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_traffic_counts_no_more() {
+    async fn old_attempts_expire() {
         let budget = Budget::new(policy(10, 0));
         (0..1000).for_each(|_| budget.deposit());
         advance(2 * RECENT).await;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_policy_that_differs_begins_anew() {
+    async fn only_a_changed_policy_resets_the_budget() {
         let budget = Budget::new(policy(10, 1));
         assert_eq!(left(&budget), 10);
         budget.reconfigure(policy(10, 1));

@@ -1,4 +1,4 @@
-//! Connections to an origin that the test plays by hand, on real sockets.
+//! Connections to an origin that the test scripts, on real sockets.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -13,7 +13,7 @@ use crate::config::layers::Sources;
 use crate::error::Kind;
 use crate::upstream::client;
 
-/// No step takes so long.
+/// No step takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Origin {
@@ -44,17 +44,17 @@ fn pool(upstream: &str) -> Arc<Pool> {
     client::pool(&config.gateway.upstream.client).unwrap()
 }
 
-/// Reads the head of a request, and answers it.
-async fn answer(stream: &mut TcpStream, answer: &str) -> String {
+/// Reads the head of a request, and writes a response.
+async fn respond(stream: &mut TcpStream, response: &str) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         assert!(stream.read_buf(&mut head).await.unwrap() > 0, "a request");
     }
-    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.write_all(response.as_bytes()).await.unwrap();
     String::from_utf8(head).unwrap()
 }
 
-const WHOLE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+const COMPLETE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
 
 async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Failure> {
@@ -68,11 +68,11 @@ async fn call(pool: &Arc<Pool>, uri: &Uri) -> Result<Bytes, Failure> {
     Ok(body.to_bytes())
 }
 
-/// Makes one call on a new connection, and answers with the origin's end of it.
-async fn called(origin: &Origin, pool: &Arc<Pool>) -> TcpStream {
+/// Makes one call on a new connection, and returns the origin's end of it.
+async fn connected(origin: &Origin, pool: &Arc<Pool>) -> TcpStream {
     let serve = async {
         let mut stream = origin.accept().await;
-        answer(&mut stream, WHOLE).await;
+        respond(&mut stream, COMPLETE).await;
         stream
     };
     let (stream, called) = bounded(async { tokio::join!(serve, call(pool, &origin.uri)) }).await;
@@ -80,8 +80,8 @@ async fn called(origin: &Origin, pool: &Arc<Pool>) -> TcpStream {
     stream
 }
 
-/// Lets the runtime learn of everything that has come in over sockets so far.
-async fn look_around() {
+/// Lets the runtime see everything that has arrived on sockets so far.
+async fn poll_sockets() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -100,16 +100,16 @@ async fn bounded<F: Future>(future: F) -> F::Output {
 }
 
 #[tokio::test]
-async fn calls_one_after_the_other_share_a_connection() {
+async fn consecutive_calls_share_a_connection() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let uri = origin.uri.clone();
     let serve = async {
         let mut stream = origin.accept().await;
         let authority = origin.uri.authority().unwrap().to_string();
-        // From now on there is no other way.
+        // From here on nothing accepts another connection.
         drop(origin);
         for _ in 0..3 {
-            let head = answer(&mut stream, WHOLE).await;
+            let head = respond(&mut stream, COMPLETE).await;
             assert!(head.starts_with("GET /v2 HTTP/1.1\r\n"), "{head}");
             assert!(head.contains(&format!("host: {authority}\r\n")), "{head}");
         }
@@ -125,24 +125,24 @@ async fn calls_one_after_the_other_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_call_begins_anew_where_the_other_side_has_closed() {
+async fn a_request_that_was_not_sent_goes_to_another_connection() {
     let (origin, pool) = (Origin::start().await, pool(""));
-    let stream = called(&origin, &pool).await;
+    let stream = connected(&origin, &pool).await;
     assert_eq!(idle(&pool), 1);
     drop(stream);
-    bounded(look_around()).await;
-    let serving = async { answer(&mut origin.accept().await, WHOLE).await };
+    bounded(poll_sockets()).await;
+    let serving = async { respond(&mut origin.accept().await, COMPLETE).await };
     let (_, second) = bounded(async { tokio::join!(serving, call(&pool, &origin.uri)) }).await;
     assert!(second.is_ok());
 }
 
 #[tokio::test]
-async fn a_call_that_was_begun_is_not_begun_anew() {
+async fn a_request_that_was_sent_is_not_sent_again() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let serve = async {
         let mut stream = origin.accept().await;
-        answer(&mut stream, WHOLE).await;
-        answer(&mut stream, "").await;
+        respond(&mut stream, COMPLETE).await;
+        respond(&mut stream, "").await;
     };
     let calls = async {
         assert!(call(&pool, &origin.uri).await.is_ok());
@@ -153,11 +153,11 @@ async fn a_call_that_was_begun_is_not_begun_anew() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_whole_closes_its_connection() {
+async fn a_response_that_is_not_read_to_its_end_closes_its_connection() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let serve = async {
         let mut stream = origin.accept().await;
-        answer(&mut stream, HALF).await;
+        respond(&mut stream, HALF).await;
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     };
     let leave = async {
@@ -172,11 +172,11 @@ async fn an_answer_that_is_not_read_whole_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn connections_that_nobody_uses_are_closed() {
+async fn idle_connections_are_closed() {
     let (origin, pool) = (Origin::start().await, pool("pool_idle_timeout = '40ms'\n"));
     let serve = async {
         let mut stream = origin.accept().await;
-        answer(&mut stream, WHOLE).await;
+        respond(&mut stream, COMPLETE).await;
         assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     };
     let (called, ()) = bounded(async { tokio::join!(call(&pool, &origin.uri), serve) }).await;
@@ -185,9 +185,9 @@ async fn connections_that_nobody_uses_are_closed() {
 }
 
 #[tokio::test]
-async fn a_sweep_closes_what_the_other_side_has_closed() {
+async fn a_sweep_closes_connections_that_the_other_side_has_closed() {
     let (origin, pool) = (Origin::start().await, pool(""));
-    let stream = called(&origin, &pool).await;
+    let stream = connected(&origin, &pool).await;
     assert_eq!(idle(&pool), 1);
     assert!(pool.registry.sweep());
     drop(stream);
@@ -201,11 +201,11 @@ async fn a_sweep_closes_what_the_other_side_has_closed() {
 }
 
 #[tokio::test]
-async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
+async fn idle_connections_are_limited_and_a_waiting_call_goes_first() {
     let (origin, pool) = (Origin::start().await, pool("pool_max_idle_per_host = 1\n"));
     let serve = async {
         let (mut one, mut other) = (origin.accept().await, origin.accept().await);
-        tokio::join!(answer(&mut one, WHOLE), answer(&mut other, WHOLE));
+        tokio::join!(respond(&mut one, COMPLETE), respond(&mut other, COMPLETE));
         (one, other)
     };
     let calls = async { tokio::join!(call(&pool, &origin.uri), call(&pool, &origin.uri)) };
@@ -225,7 +225,7 @@ async fn no_more_are_kept_than_may_be_and_who_waits_goes_first() {
 }
 
 #[tokio::test]
-async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
+async fn one_call_opens_a_connection_for_all_and_its_failure_reaches_all() {
     let (pool, uri) = (pool(""), Uri::from_static("https://localhost/v2"));
     let checkout = || pool.registry.checkout(&uri);
     let first = checkout();
@@ -234,7 +234,7 @@ async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
     // Its caller leaves, and the next one opens it.
     drop(first);
     let Checkout::OpenForAll(tell) = checkout() else {
-        panic!("nobody opens one");
+        panic!("the next call opens one");
     };
     let waiting = pool.connect(checkout(), &uri);
     tell.send_replace(Some(Err(Kind::Tls.into())));
@@ -243,9 +243,9 @@ async fn one_call_opens_what_all_may_share_and_all_learn_of_its_failure() {
 }
 
 #[tokio::test]
-async fn a_connection_that_nobody_takes_out_any_more_goes_back() {
+async fn a_connection_given_to_a_call_that_left_returns_to_the_pool() {
     let (origin, pool) = (Origin::start().await, pool(""));
-    let _stream = called(&origin, &pool).await;
+    let _stream = connected(&origin, &pool).await;
     let Checkout::Kept(Connection::Http1(connection)) = pool.registry.checkout(&origin.uri) else {
         panic!("one is kept");
     };
@@ -258,7 +258,7 @@ async fn a_connection_that_nobody_takes_out_any_more_goes_back() {
 }
 
 #[tokio::test]
-async fn a_call_that_leaves_does_not_wait_for_a_connection_any_more() {
+async fn a_call_that_leaves_is_removed_from_the_queue() {
     let (origin, pool) = (Origin::start().await, pool(""));
     let checkouts = [(); 3].map(|()| pool.registry.checkout(&origin.uri));
     assert_eq!(pool.registry.waiting(), 3);
