@@ -13,7 +13,7 @@ use crate::headers::add_via;
 use crate::limits::Family;
 use crate::record::Record;
 use crate::request;
-use crate::upstream::Upstream;
+use crate::upstream::{RelayDeadlines, Upstream};
 
 /// Sends a request on and returns its response as it comes.
 ///
@@ -45,9 +45,18 @@ where
         body::stream(body, policy.upstream.relay.body_idle_timeout)
     };
     let call = request.to_call(request.upstream_uri(&policy.routes)?, headers);
-    let due = (request.deadline.latest, request.deadline.explicit());
+    let deadlines = RelayDeadlines {
+        admit_by: request.deadline.latest,
+        respond_by: request.deadline.explicit(),
+    };
     let relayed = upstream
-        .relay(&call, &policy.upstream, body, due, &mut record.stats)
+        .relay(
+            &call,
+            &policy.upstream.relay,
+            body,
+            deadlines,
+            &mut record.stats,
+        )
         .await;
     let response = relayed?;
     record.cache = Some(CacheStatus::Forwarded {

@@ -1,28 +1,29 @@
 //! The breaker of one region: while it is open, calls fail at once.
 //!
-//! Why, when retries have a budget? Each call to a region that is down still waits
-//! for its time-out, in the queue's way, to learn what the last thousand learned.
-//! An open breaker answers 503 with `Retry-After`, or lets a stale answer stand in,
-//! and lets one real call through at a time to see whether the region is back.
+//! Why, when retries have a budget? Without it, every call to a region that is down waits
+//! for its time-out and holds up the queue, to learn what the last thousand learned. While
+//! the breaker is open, calls get 503 with `Retry-After`, or a stale response, and one call
+//! at a time goes through as a probe.
 //!
-//! It is about the region, not about a skill: a 4xx is an answer, and a 429 counts
-//! neither way, except that a probe which gets one has found the region. It judges
-//! and holds GETs of cached templates only; what passes through never meets it.
+//! It is about a region, not a skill: a 4xx shows that the region is alive. A 429 counts
+//! neither way, but closes an open breaker if the probe gets it. Only GETs of cached
+//! templates are judged and refused; calls that are relayed are not.
 
 mod circuit;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::retry::Outcome;
+use super::retry::AttemptOutcome;
 use crate::error::{Error, Kind};
 use crate::metrics::Metrics;
 use crate::region::Region;
-use circuit::{Change, Circuit, Epoch, Health, Held};
+use circuit::{Change, Circuit, Epoch, Health, Rejected};
 pub use circuit::{Phase, Policy};
 
 /// The breaker of one region.
@@ -30,28 +31,28 @@ pub use circuit::{Phase, Policy};
 pub(super) struct Breaker {
     region: Region,
     metrics: Arc<Metrics>,
-    /// Held for a few comparisons at a time, never across an await.
+    /// Locked for a few comparisons, never across an await.
     circuit: Mutex<Circuit>,
 }
 
-/// The right of one attempt to go, which it ends by [`Pass::judge`]. Dropped
-/// without, the attempt tells nothing, and another may go in a probe's place.
+/// The permission to make one attempt, to be returned with [`BreakerPermit::judge`]. If it
+/// is dropped instead, the attempt counts neither way, and another call may be the probe.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Pass<'a> {
+pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     epoch: Epoch,
     health: Option<Health>,
 }
 
-/// One breaker as the status page shows it.
+/// A breaker, as the status page shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct BreakerSnapshot {
     /// `closed`, `half_open` or `open`.
     pub state: Phase,
-    /// Since when it has been closed, or has not, as RFC 3339 has it.
+    /// When it last opened or closed (RFC 3339).
     pub since: String,
-    /// Why it opened last, if ever.
+    /// Why it last opened.
     pub last_reason: Option<String>,
 }
 
@@ -64,28 +65,28 @@ impl Breaker {
         }
     }
 
-    /// Applies a new policy to the circuit as it is.
+    /// Applies a new policy to the present state.
     pub(super) fn reconfigure(&self, policy: Policy) {
-        self.lock().reconfigure(policy, Instant::now());
+        self.circuit.lock().reconfigure(policy, Instant::now());
     }
 
-    /// Tells whether an attempt could go now.
+    /// Checks whether an attempt would be permitted now.
     ///
     /// # Errors
     /// [`Kind::BreakerOpen`], with the time until the next probe.
     pub(super) fn check(&self) -> Result<(), Error> {
-        let checked = self.lock().check(Instant::now());
-        checked.map_err(|held| self.refused(held))
+        let checked = self.circuit.lock().check(Instant::now());
+        checked.map_err(|rejected| self.refused(rejected))
     }
 
-    /// Lets one attempt go.
+    /// Permits one attempt.
     ///
     /// # Errors
     /// As [`Breaker::check`].
-    pub(super) fn enter(&self) -> Result<Pass<'_>, Error> {
-        let entered = self.lock().enter(Instant::now());
-        let epoch = entered.map_err(|held| self.refused(held))?;
-        Ok(Pass {
+    pub(super) fn enter(&self) -> Result<BreakerPermit<'_>, Error> {
+        let entered = self.circuit.lock().enter(Instant::now());
+        let epoch = entered.map_err(|rejected| self.refused(rejected))?;
+        Ok(BreakerPermit {
             breaker: self,
             epoch,
             health: None,
@@ -93,7 +94,7 @@ impl Breaker {
     }
 
     pub(super) fn snapshot(&self) -> BreakerSnapshot {
-        let circuit = self.lock();
+        let circuit = self.circuit.lock();
         let since = SystemTime::now() - circuit.since().elapsed();
         BreakerSnapshot {
             state: circuit.phase(Instant::now()),
@@ -102,16 +103,17 @@ impl Breaker {
         }
     }
 
-    fn refused(&self, held: Held) -> Error {
-        let (region, Held { wait, reason }) = (self.region, held);
+    fn refused(&self, Rejected { wait, reason }: Rejected) -> Error {
+        let region = self.region;
         let seconds = wait.as_secs_f64();
         let message =
             format!("upstream {region}: breaker open ({reason}); next probe in {seconds:.3}s");
         Error::new(Kind::BreakerOpen, message).retry_after(wait)
     }
 
-    /// The one place that tells of a change: once each, however many calls it holds.
-    fn tell(&self, change: Change) {
+    /// Logs and counts a change of state. Each is reported once, however many calls it
+    /// affects.
+    fn report(&self, change: Change) {
         let region = self.region.name();
         match change {
             Change::Opened { reason, open } => {
@@ -123,7 +125,7 @@ impl Breaker {
                     "breaker opened: calls to the region fail fast until a probe succeeds"
                 );
             }
-            // Part of an outage that has been told of.
+            // Part of an outage that was reported.
             Change::Reopened { open } => tracing::debug!(
                 region,
                 next_probe_seconds = open.as_secs_f64(),
@@ -136,42 +138,41 @@ impl Breaker {
             ),
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Circuit> {
-        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Pass<'_> {
-    /// Ends the attempt with what came of it.
-    pub(super) fn judge(mut self, outcome: Outcome) {
+impl BreakerPermit<'_> {
+    /// Ends the attempt with its outcome.
+    pub(super) fn judge(mut self, outcome: AttemptOutcome) {
         self.health = health(outcome);
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         let (now, draw) = (Instant::now(), fastrand::f64());
         let change = self
             .breaker
+            .circuit
             .lock()
             .judge(self.epoch, self.health, now, draw);
         if let Some(change) = change {
-            self.breaker.tell(change);
+            self.breaker.report(change);
         }
     }
 }
 
-/// What an outcome tells about the region.
-fn health(outcome: Outcome) -> Option<Health> {
+/// What an outcome says about the region; `None` if nothing.
+fn health(outcome: AttemptOutcome) -> Option<Health> {
     match outcome {
-        // One skill's throttling must not cut off the others.
-        Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, _) => Some(Health::Throttling),
-        Outcome::Answered(status, _) if matches!(status.as_u16(), 500 | 502 | 503 | 504) => {
+        // A throttled skill must not cut off the others.
+        AttemptOutcome::Responded(StatusCode::TOO_MANY_REQUESTS, _) => Some(Health::Throttling),
+        AttemptOutcome::Responded(status, _)
+            if matches!(status.as_u16(), 500 | 502 | 503 | 504) =>
+        {
             Some(Health::Failing(outcome))
         }
-        Outcome::Answered(..) => Some(Health::Alive),
-        Outcome::Failed(kind) => match kind {
+        AttemptOutcome::Responded(..) => Some(Health::Alive),
+        AttemptOutcome::Failed(kind) => match kind {
             Kind::Dns
             | Kind::Connect
             | Kind::ConnectTimeout
@@ -179,7 +180,7 @@ fn health(outcome: Outcome) -> Option<Health> {
             | Kind::AnswerLost
             | Kind::AnswerTimeout => Some(Health::Failing(outcome)),
             Kind::AnswerTooLarge | Kind::BadAnswer => Some(Health::Alive),
-            // The call's own deadline came first.
+            // The caller's deadline came first.
             _ => None,
         },
     }
@@ -191,12 +192,12 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: u16) -> Outcome {
-        Outcome::Answered(StatusCode::from_u16(status).unwrap(), None)
+    fn responded(status: u16) -> AttemptOutcome {
+        AttemptOutcome::Responded(StatusCode::from_u16(status).unwrap(), None)
     }
 
     #[test]
-    fn what_keeps_an_answer_from_coming_is_a_failure_and_so_is_saying_so() {
+    fn a_missing_response_and_a_5xx_are_failures() {
         let kinds = [
             Kind::Dns,
             Kind::Connect,
@@ -205,28 +206,32 @@ mod tests {
             Kind::AnswerLost,
             Kind::AnswerTimeout,
         ];
-        let statuses = [500, 502, 503, 504].map(answered);
-        for outcome in kinds.map(Outcome::Failed).into_iter().chain(statuses) {
+        let statuses = [500, 502, 503, 504].map(responded);
+        for outcome in kinds
+            .map(AttemptOutcome::Failed)
+            .into_iter()
+            .chain(statuses)
+        {
             assert_eq!(health(outcome), Some(Health::Failing(outcome)));
         }
     }
 
     #[test]
-    fn any_other_answer_shows_that_the_region_is_alive() {
-        let kinds = [Kind::AnswerTooLarge, Kind::BadAnswer].map(Outcome::Failed);
-        let statuses = [200, 204, 301, 400, 401, 403, 404, 408, 501, 505].map(answered);
+    fn any_other_response_shows_that_the_region_is_alive() {
+        let kinds = [Kind::AnswerTooLarge, Kind::BadAnswer].map(AttemptOutcome::Failed);
+        let statuses = [200, 204, 301, 400, 401, 403, 404, 408, 501, 505].map(responded);
         for outcome in statuses.into_iter().chain(kinds) {
             assert_eq!(health(outcome), Some(Health::Alive), "{outcome:?}");
         }
     }
 
     #[test]
-    fn a_callers_own_deadline_tells_nothing() {
-        assert_eq!(health(Outcome::Failed(Kind::Deadline)), None);
+    fn a_callers_deadline_says_nothing() {
+        assert_eq!(health(AttemptOutcome::Failed(Kind::Deadline)), None);
     }
 
     #[test]
-    fn throttling_neither_opens_it_nor_keeps_it_open() {
+    fn throttling_neither_opens_the_breaker_nor_keeps_it_open() {
         let breaker = Breaker::new(
             Region::Eu,
             Policy {
@@ -245,7 +250,7 @@ mod tests {
             (503, Phase::HalfOpen),
             (429, Phase::Closed),
         ] {
-            breaker.enter().unwrap().judge(answered(status));
+            breaker.enter().unwrap().judge(responded(status));
             assert_eq!(breaker.snapshot().state, phase, "after {status}");
         }
     }

@@ -68,8 +68,17 @@ impl Failure {
         Self::lost(Progress::ReadingBody, &*error).caused_by(error)
     }
 
+    /// The kind, for metrics and the verdict.
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether it is certain that nothing was sent: there was no connection.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::Dns | Kind::Connect | Kind::ConnectTimeout | Kind::Tls
+        )
     }
 
     pub(super) fn error_type(&self) -> ErrorType {

@@ -1,8 +1,8 @@
-//! When to try again, and how long to wait before.
+//! Whether to retry, and after which wait.
 //!
 //! Exponential back-off with full jitter (M. Brooker, "Exponential Backoff And
-//! Jitter", AWS Architecture Blog, 2015). Pure: the draw of the dice is passed in.
-//! Only GETs of cached templates come here; nothing else is ever retried.
+//! Jitter", AWS Architecture Blog, 2015). Pure: the random draw is passed in. Only GETs
+//! of cached templates are judged here; nothing else is ever retried.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -25,28 +25,28 @@ pub struct Policy {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With an answer, which may say when to try again.
-    Answered(StatusCode, Option<Duration>),
+pub enum AttemptOutcome {
+    /// With a response, which may say when to try again.
+    Responded(StatusCode, Option<Duration>),
     /// Without one.
     Failed(Kind),
 }
 
-impl Outcome {
-    /// Whether it is the one answer that is tried again only once.
+impl AttemptOutcome {
+    /// Whether upstream responded 503.
     #[must_use]
     pub fn is_unavailable(self) -> bool {
-        matches!(self, Self::Answered(StatusCode::SERVICE_UNAVAILABLE, _))
+        matches!(self, Self::Responded(StatusCode::SERVICE_UNAVAILABLE, _))
     }
 
-    /// Whether a skill was throttled, which says nothing about upstream's health.
+    /// Whether upstream responded 429, which says nothing about its health.
     #[must_use]
     pub fn is_throttled(self) -> bool {
-        matches!(self, Self::Answered(StatusCode::TOO_MANY_REQUESTS, _))
+        matches!(self, Self::Responded(StatusCode::TOO_MANY_REQUESTS, _))
     }
 }
 
-/// What follows from it.
+/// What follows from an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The outcome stands.
@@ -55,55 +55,67 @@ pub enum Verdict {
     RetryAfter(Duration),
 }
 
-/// What has happened so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
-    /// How many attempts were made that count, this one included.
+/// What a call has used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryState {
+    /// Attempts that count towards the limit.
     pub attempts: u32,
-    /// How many of them were answered 503, this one included.
+    /// Attempts that got a 503.
     pub unavailable: u32,
-    /// How much time is left until the deadline.
+    /// Time left until the deadline.
     pub left: Duration,
-    /// Whether the limits pace a skill that was throttled. Then a 429 is no reason
-    /// to wait here and does not count: they pause the skill, let this request in
-    /// before those that are new, and refuse it where that does not fit its
-    /// deadline.
+    /// Whether the last attempt got a 429 and the limits learn from it. They then pause
+    /// the skill, admit this call before new ones, and refuse it if the wait exceeds
+    /// its deadline. So there is no wait here, and the attempt does not count.
     pub paced: bool,
 }
 
-/// Decides about one attempt's outcome. `draw` is in `0.0..1.0`.
-#[must_use]
-pub fn verdict(policy: &Policy, tally: Tally, outcome: Outcome, draw: f64) -> Verdict {
-    let attempts = match tally.paced && outcome.is_throttled() {
-        // Whoever wants one attempt gets one.
-        true => 1,
-        false => tally.attempts,
-    };
-    if attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, tally) {
-        return Verdict::Final;
-    }
-    if tally.paced && outcome.is_throttled() {
-        return Verdict::RetryAfter(Duration::ZERO);
-    }
-    let backoff = backoff(policy, tally.attempts).mul_f64(draw);
-    let wait = match outcome {
-        // Jitter on top, for others were told the same.
-        Outcome::Answered(_, Some(asked)) => asked.saturating_add(backoff),
-        _ => backoff,
-    };
-    match wait < tally.left {
-        true => Verdict::RetryAfter(wait),
-        false => Verdict::Final,
+impl RetryState {
+    /// The state after one more attempt. `learns` tells whether the limits learn from
+    /// a 429.
+    #[must_use]
+    pub fn after(self, outcome: AttemptOutcome, learns: bool, left: Duration) -> Self {
+        let paced = learns && outcome.is_throttled();
+        Self {
+            attempts: self.attempts + u32::from(!paced),
+            unavailable: self.unavailable + u32::from(outcome.is_unavailable()),
+            left,
+            paced,
+        }
     }
 }
 
-fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
+/// Judges the outcome of the last attempt. `draw` is in `0.0..1.0`.
+#[must_use]
+pub fn verdict(policy: &Policy, state: RetryState, outcome: AttemptOutcome, draw: f64) -> Verdict {
+    // An attempt that does not count is no retry where only one is allowed.
+    let attempts = if state.paced { 1 } else { state.attempts };
+    if attempts >= policy.max_attempts.get() || !is_worth_retrying(outcome, state) {
+        return Verdict::Final;
+    }
+    if state.paced {
+        return Verdict::RetryAfter(Duration::ZERO);
+    }
+    let backoff = backoff(policy, state.attempts).mul_f64(draw);
+    let wait = match outcome {
+        // With jitter, because other callers were told the same.
+        AttemptOutcome::Responded(_, Some(retry_after)) => retry_after.saturating_add(backoff),
+        _ => backoff,
+    };
+    if wait < state.left {
+        Verdict::RetryAfter(wait)
+    } else {
+        Verdict::Final
+    }
+}
+
+fn is_worth_retrying(outcome: AttemptOutcome, state: RetryState) -> bool {
     match outcome {
-        // Amazon's page advises to retry 429 and 500, and says nothing of 503:
-        // once, for a single overloaded node behind the balancer.
-        _ if outcome.is_unavailable() => tally.unavailable <= 1,
-        Outcome::Answered(status, _) => matches!(status.as_u16(), 429 | 500 | 502 | 504),
-        Outcome::Failed(kind) => matches!(
+        // Amazon advises to retry 429 and 500 and does not mention 503: one retry, in
+        // case a single node behind the load balancer is overloaded.
+        _ if outcome.is_unavailable() => state.unavailable <= 1,
+        AttemptOutcome::Responded(status, _) => matches!(status.as_u16(), 429 | 500 | 502 | 504),
+        AttemptOutcome::Failed(kind) => matches!(
             kind,
             Kind::Dns
                 | Kind::Connect
@@ -114,7 +126,7 @@ fn is_worth_retrying(outcome: Outcome, tally: Tally) -> bool {
     }
 }
 
-/// The most to wait after the given attempt: doubled each time, and capped.
+/// The longest wait after the given attempt: doubled each time, and capped.
 fn backoff(policy: &Policy, attempt: u32) -> Duration {
     let doubled = policy
         .base_backoff
@@ -122,7 +134,7 @@ fn backoff(policy: &Policy, attempt: u32) -> Duration {
     doubled.min(policy.max_backoff)
 }
 
-/// Reads `Retry-After` in both of its forms (RFC 9110 §10.2.3).
+/// Parses `Retry-After`, a number of seconds or a date (RFC 9110 §10.2.3).
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -149,11 +161,11 @@ mod tests {
         }
     }
 
-    fn judge(attempts: u32, left: Duration, outcome: Outcome, draw: f64) -> Verdict {
-        let unavailable = u32::from(outcome == answered(503)) * attempts;
+    fn judge(attempts: u32, left: Duration, outcome: AttemptOutcome, draw: f64) -> Verdict {
+        let unavailable = u32::from(outcome == responded(503)) * attempts;
         verdict(
             &policy(),
-            Tally {
+            RetryState {
                 attempts,
                 unavailable,
                 left,
@@ -164,21 +176,21 @@ mod tests {
         )
     }
 
-    fn answered(status: u16) -> Outcome {
-        Outcome::Answered(StatusCode::from_u16(status).unwrap(), None)
+    fn responded(status: u16) -> AttemptOutcome {
+        AttemptOutcome::Responded(StatusCode::from_u16(status).unwrap(), None)
     }
 
     #[test]
-    fn what_may_pass_is_tried_again() {
+    fn transient_outcomes_are_retried() {
         for outcome in [
-            answered(429),
-            answered(500),
-            answered(502),
-            answered(503),
-            answered(504),
-            Outcome::Failed(Kind::Connect),
-            Outcome::Failed(Kind::AnswerLost),
-            Outcome::Failed(Kind::AnswerTimeout),
+            responded(429),
+            responded(500),
+            responded(502),
+            responded(503),
+            responded(504),
+            AttemptOutcome::Failed(Kind::Connect),
+            AttemptOutcome::Failed(Kind::AnswerLost),
+            AttemptOutcome::Failed(Kind::AnswerTimeout),
         ] {
             let verdict = judge(1, 2500 * MS, outcome, 0.5);
             assert_eq!(verdict, Verdict::RetryAfter(25 * MS), "{outcome:?}");
@@ -186,30 +198,30 @@ mod tests {
     }
 
     #[test]
-    fn what_will_not_pass_stands() {
+    fn permanent_outcomes_stand() {
         for status in [200, 204, 302, 400, 401, 403, 404, 501, 505] {
             assert_eq!(
-                judge(1, 2500 * MS, answered(status), 0.5),
+                judge(1, 2500 * MS, responded(status), 0.5),
                 Verdict::Final,
                 "{status}"
             );
         }
         for kind in [Kind::Tls, Kind::AnswerTooLarge, Kind::Quota, Kind::Deadline] {
             assert_eq!(
-                judge(1, 2500 * MS, Outcome::Failed(kind), 0.5),
+                judge(1, 2500 * MS, AttemptOutcome::Failed(kind), 0.5),
                 Verdict::Final
             );
         }
     }
 
     #[test]
-    fn there_are_three_attempts_and_one_more_for_503() {
+    fn three_attempts_are_made_but_a_503_is_retried_once() {
         assert!(matches!(
-            judge(2, 2500 * MS, answered(500), 0.5),
+            judge(2, 2500 * MS, responded(500), 0.5),
             Verdict::RetryAfter(_)
         ));
-        assert_eq!(judge(3, 2500 * MS, answered(500), 0.5), Verdict::Final);
-        assert_eq!(judge(2, 2500 * MS, answered(503), 0.5), Verdict::Final);
+        assert_eq!(judge(3, 2500 * MS, responded(500), 0.5), Verdict::Final);
+        assert_eq!(judge(2, 2500 * MS, responded(503), 0.5), Verdict::Final);
     }
 
     #[test]
@@ -222,8 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_honoured_inside_the_deadline_only() {
-        let asked = |wait| Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, Some(wait));
+    fn retry_after_is_honoured_within_the_deadline_only() {
+        let asked = |wait| AttemptOutcome::Responded(StatusCode::TOO_MANY_REQUESTS, Some(wait));
         assert_eq!(
             judge(1, 2500 * MS, asked(1000 * MS), 0.5),
             Verdict::RetryAfter(1025 * MS)
@@ -238,21 +250,21 @@ mod tests {
                 max_attempts: max_attempts.try_into().unwrap(),
                 ..policy()
             };
-            let tally = Tally {
+            let state = RetryState {
                 attempts,
                 unavailable: 0,
                 left: 10 * MS,
                 paced: true,
             };
-            let asked = Outcome::Answered(StatusCode::TOO_MANY_REQUESTS, Some(1000 * MS));
-            verdict(&policy, tally, asked, 0.5)
+            let asked = AttemptOutcome::Responded(StatusCode::TOO_MANY_REQUESTS, Some(1000 * MS));
+            verdict(&policy, state, asked, 0.5)
         };
         assert_eq!(judge(3, 3), Verdict::RetryAfter(Duration::ZERO));
-        assert_eq!(judge(1, 1), Verdict::Final, "one attempt is one attempt");
+        assert_eq!(judge(1, 1), Verdict::Final, "one attempt means one attempt");
     }
 
     #[test]
-    fn retry_after_has_two_forms() {
+    fn retry_after_is_seconds_or_a_date() {
         let read = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());

@@ -1,9 +1,9 @@
-//! The attempt loop on paused time, with a model in the network's place.
+//! The attempt loop on paused time, with a model in place of the network.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, Request, StatusCode};
+use parking_lot::Mutex;
 
 use super::breaker::Phase;
 use super::*;
@@ -12,18 +12,18 @@ use crate::config::layers::Sources;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A way to an Alexa that is modelled.
-struct Way {
+/// Calls to a modelled Alexa.
+struct Modelled {
     upstream: Upstream,
     config: Config,
 }
 
-impl Way {
-    /// Each call takes 100 ms, and then gets what `answer` says; one that times out
-    /// gets nothing.
+impl Modelled {
+    /// Each attempt gets `respond`'s result after 100 ms, or no response if that is a
+    /// time-out.
     fn new(
         config: &str,
-        answer: impl Fn(Region) -> Result<BufferedResponse, Kind> + Send + Sync + 'static,
+        respond: impl Fn(Region) -> Result<BufferedResponse, Kind> + Send + Sync + 'static,
     ) -> Self {
         let sources = Sources {
             file: Some(("test.toml", config)),
@@ -34,12 +34,12 @@ impl Way {
         let model = move |request: Request<Body>| -> client::Modelled {
             let host = request.uri().host().unwrap_or_default();
             let region = Region::ALL.into_iter().find(|region| region.host() == host);
-            let answer = answer(region.unwrap());
+            let result = respond(region.unwrap());
             Box::pin(async move {
                 sleep(100 * MS).await;
-                match answer {
+                match result {
                     Err(Kind::AnswerTimeout) => std::future::pending().await,
-                    answer => answer,
+                    result => result,
                 }
             })
         };
@@ -62,7 +62,7 @@ impl Way {
             .upstream
             .fetch(&call, &self.config.gateway.upstream, deadline, never);
         let (outcome, stats) = fetching.await;
-        let outcome = outcome.map(|whole| whole.status().as_u16());
+        let outcome = outcome.map(|response| response.status().as_u16());
         (outcome.map_err(|error| error.kind()), stats)
     }
 }
@@ -78,7 +78,7 @@ fn call_to(region: Region) -> Call {
     }
 }
 
-fn answer(status: u16, retry_after: Option<&str>) -> Result<BufferedResponse, Kind> {
+fn response(status: u16, retry_after: Option<&str>) -> Result<BufferedResponse, Kind> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     if let Some(value) = retry_after {
@@ -95,7 +95,7 @@ struct Played {
     unused: usize,
 }
 
-/// Plays a script of outcomes to one call.
+/// Makes one call whose attempts get the results of a script.
 async fn play(
     config: &str,
     script: Vec<Result<BufferedResponse, Kind>>,
@@ -103,14 +103,14 @@ async fn play(
 ) -> Played {
     let script = Arc::new(Mutex::new(VecDeque::from(script)));
     let rest = Arc::clone(&script);
-    let way = Way::new(config, move |_| script.lock().unwrap().pop_front().unwrap());
+    let alexa = Modelled::new(config, move |_| script.lock().pop_front().unwrap());
     let started = Instant::now();
-    let (outcome, stats) = way.fetch(Region::Eu, within).await;
+    let (outcome, stats) = alexa.fetch(Region::Eu, within).await;
     Played {
         outcome,
         stats,
         took: started.elapsed(),
-        unused: rest.lock().unwrap().len(),
+        unused: rest.lock().len(),
     }
 }
 
@@ -118,8 +118,12 @@ async fn play(
 const QUOTA: &str = "[limits.profile]\nskill = { requests = 1, per = '1s' }\n";
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_after_failures_is_the_answer() {
-    let script = vec![Err(Kind::AnswerLost), answer(500, None), answer(200, None)];
+async fn a_success_after_failures_is_the_result() {
+    let script = vec![
+        Err(Kind::AnswerLost),
+        response(500, None),
+        response(200, None),
+    ];
     let played = play("", script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
     assert_eq!(played.stats.attempts, 3);
@@ -128,18 +132,18 @@ async fn an_answer_after_failures_is_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn when_attempts_run_out_the_last_outcome_stands() {
-    let script = [500, 502, 504, 200].map(|status| answer(status, None));
+    let script = [500, 502, 504, 200].map(|status| response(status, None));
     let played = play("", script.into(), 2500 * MS).await;
     assert_eq!((played.outcome, played.unused), (Ok(504), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
-    let script = vec![answer(429, Some("1")), answer(200, None)];
+async fn retry_after_is_honoured_if_it_fits_and_else_the_429_stands() {
+    let script = vec![response(429, Some("1")), response(200, None)];
     let played = play("", script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
     assert!(played.took >= 1200 * MS, "{:?}", played.took);
-    let script = vec![answer(429, Some("3")), answer(200, None)];
+    let script = vec![response(429, Some("3")), response(200, None)];
     let played = play("", script, 2500 * MS).await;
     assert_eq!(
         (played.outcome, played.took, played.unused),
@@ -148,37 +152,37 @@ async fn retry_after_is_waited_for_if_it_fits_and_relayed_at_once_if_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_429_counts_as_soon_as_a_reload_ends_learning() {
-    let way = Way::new("", |_| answer(429, None));
-    let mut reloaded = way.config.gateway.limits.clone();
+async fn a_429_counts_as_an_attempt_once_a_reload_ends_learning() {
+    let alexa = Modelled::new("", |_| response(429, None));
+    let mut reloaded = alexa.config.gateway.limits.clone();
     reloaded.profile.adaptive = false;
-    way.upstream.limits.reconfigure(&reloaded);
-    let (outcome, stats) = way.fetch(Region::Eu, 2500 * MS).await;
+    alexa.upstream.limits.reconfigure(&reloaded);
+    let (outcome, stats) = alexa.fetch(Region::Eu, 2500 * MS).await;
     assert_eq!((outcome, stats.attempts), (Ok(429), 3));
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_attempt_pays_and_a_refused_retry_leaves_the_last_answer() {
-    let script = vec![answer(500, None), answer(200, None)];
+async fn every_attempt_takes_a_permit_and_a_refused_retry_leaves_the_last_outcome() {
+    let script = vec![response(500, None), response(200, None)];
     let played = play(QUOTA, script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
     assert!(played.stats.queue_wait > 900 * MS, "{:?}", played.stats);
-    let script = vec![answer(500, None), answer(200, None)];
+    let script = vec![response(500, None), response(200, None)];
     let played = play(QUOTA, script, 1000 * MS).await;
     assert_eq!((played.outcome, played.unused), (Ok(500), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_abandoned_call_gives_up_before_it_is_sent() {
-    let way = Way::new(QUOTA, |_| unreachable!("nothing is sent"));
-    let limits = Arc::clone(&way.upstream.limits);
+async fn an_abandoned_call_ends_before_it_is_sent() {
+    let alexa = Modelled::new(QUOTA, |_| unreachable!("nothing is sent"));
+    let limits = Arc::clone(&alexa.upstream.limits);
     let deadline = Instant::now() + 10_000 * MS;
     let held = limits.admit(Region::Eu, Family::Profile, None, Priority::New, deadline);
     let _held = held.await.unwrap();
     let (call, left) = (call_to(Region::Eu), sleep(10 * MS));
-    let fetching = way
+    let fetching = alexa
         .upstream
-        .fetch(&call, &way.config.gateway.upstream, deadline, left);
+        .fetch(&call, &alexa.config.gateway.upstream, deadline, left);
     let (outcome, stats) = fetching.await;
     assert_eq!(outcome.unwrap_err().kind(), Kind::Abandoned);
     assert_eq!(stats.attempts, 0);
@@ -186,32 +190,32 @@ async fn an_abandoned_call_gives_up_before_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_callers_deadline_is_not_upstreams_time_out() {
+async fn the_deadline_of_the_caller_is_no_time_out_of_upstream() {
     let config = "[upstream]\nanswer_timeout = '50ms'\n[retry]\nmax_attempts = 1\n";
-    let played = play(config, vec![answer(200, None)], 2500 * MS).await;
+    let played = play(config, vec![response(200, None)], 2500 * MS).await;
     assert_eq!(played.outcome, Err(Kind::AnswerTimeout));
-    let played = play("", vec![answer(200, None)], 60 * MS).await;
+    let played = play("", vec![response(200, None)], 60 * MS).await;
     assert_eq!(played.outcome, Err(Kind::Deadline));
 }
 
 /// One call of many.
 struct Ended {
-    /// When it began, after the first.
+    /// When it started, after the first.
     offset: Duration,
     took: Duration,
     outcome: Result<u16, Kind>,
     attempts: u32,
 }
 
-/// Makes so many calls, one every 10 ms, and tells how they ended.
-async fn offer(way: &Arc<Way>, region: Region, calls: u32) -> Vec<Ended> {
+/// Makes one call every 10 ms, and returns how each ended.
+async fn offer(alexa: &Arc<Modelled>, region: Region, calls: u32) -> Vec<Ended> {
     let start = Instant::now();
     let offered: Vec<_> = (0..calls)
         .map(|n| {
-            let (way, offset) = (Arc::clone(way), 10 * MS * n);
+            let (alexa, offset) = (Arc::clone(alexa), 10 * MS * n);
             tokio::spawn(async move {
                 sleep_until(start + offset).await;
-                let (outcome, stats) = way.fetch(region, 2500 * MS).await;
+                let (outcome, stats) = alexa.fetch(region, 2500 * MS).await;
                 Ended {
                     offset,
                     took: start.elapsed() - offset,
@@ -232,58 +236,61 @@ fn attempts_of(ended: &[Ended]) -> u32 {
     ended.iter().map(|call| call.attempts).sum()
 }
 
-/// Throws the dice of back-off and breaker, and tells how to throw them again.
-fn throw_dice() {
+/// Seeds the random draws of back-off and breaker, and prints the seed.
+fn seed_randomness() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     fastrand::seed(seed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_of_all_calls_together_stay_in_the_budget() {
-    let way = Way::new("[breaker]\nenabled = false\n", |_| answer(500, None));
-    let way = Arc::new(way);
-    throw_dice();
-    let ended = offer(&way, Region::Eu, 1000).await;
+async fn retries_of_all_calls_together_stay_within_the_budget() {
+    let alexa = Modelled::new("[breaker]\nenabled = false\n", |_| response(500, None));
+    let alexa = Arc::new(alexa);
+    seed_randomness();
+    let ended = offer(&alexa, Region::Eu, 1000).await;
     assert!(ended.iter().all(|call| call.outcome == Ok(500)));
     let retries = attempts_of(&ended) - 1000;
-    // A tenth of them, and the floor of one a second, which may come all at once.
+    // A tenth of the calls, plus the floor of one a second, all at once at most.
     assert!((100..=120).contains(&retries), "{retries} retries");
     let denied = "alexa_gateway_retries_denied_total{region=\"eu\"} ";
-    let text = way.upstream.metrics.to_text();
+    let text = alexa.upstream.metrics.to_text();
     let denied = text.lines().find_map(|line| line.strip_prefix(denied));
     assert!(denied.unwrap().parse::<u32>().unwrap() > 800, "{text}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_call_is_not_paid_for_by_the_budget() {
+async fn retries_of_throttled_calls_do_not_use_the_budget() {
     let config = "[retry]\nbudget_percent = 0\nbudget_min_per_second = 0\n";
-    let script = vec![answer(429, Some("1")), answer(200, None)];
+    let script = vec![response(429, Some("1")), response(200, None)];
     let played = play(config, script, 2500 * MS).await;
     assert_eq!(played.outcome, Ok(200));
-    let script = vec![answer(500, None), answer(200, None)];
+    let script = vec![response(500, None), response(200, None)];
     let played = play(config, script, 2500 * MS).await;
     assert_eq!((played.outcome, played.unused), (Ok(500), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_region_that_is_down_is_left_alone_and_the_others_are_as_ever() {
+async fn a_region_that_is_down_gets_few_calls_and_the_others_are_unaffected() {
     for outage in [
         Err(Kind::Connect),
         Err(Kind::AnswerLost),
         Err(Kind::AnswerTimeout),
-        answer(503, None),
+        response(503, None),
     ] {
-        throw_dice();
+        seed_randomness();
         let failing = outage.clone();
-        let way = Way::new("", move |region| match region {
+        let alexa = Modelled::new("", move |region| match region {
             Region::Eu => failing.clone(),
-            _ => answer(200, None),
+            _ => response(200, None),
         });
-        let way = Arc::new(way);
-        let (down, up) = tokio::join!(offer(&way, Region::Eu, 1000), offer(&way, Region::Na, 1000));
+        let alexa = Arc::new(alexa);
+        let (down, up) = tokio::join!(
+            offer(&alexa, Region::Eu, 1000),
+            offer(&alexa, Region::Na, 1000)
+        );
         let attempts = attempts_of(&down);
-        let what = outage.map(|whole| whole.status());
+        let what = outage.map(|response| response.status());
         println!("{what:?}: {attempts} attempts for 1000 calls");
         assert!(attempts <= 1100, "{attempts}");
         let held = |call: &&Ended| call.outcome == Err(Kind::BreakerOpen);
@@ -297,48 +304,48 @@ async fn a_region_that_is_down_is_left_alone_and_the_others_are_as_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_region_that_is_back_has_its_full_rate_within_five_seconds() {
-    throw_dice();
-    // A silent upstream takes longest: each probe waits for its time-out.
+async fn a_region_that_recovers_has_its_full_rate_within_five_seconds() {
+    seed_randomness();
+    // A silent upstream takes longest, because each probe waits for its time-out.
     for (kind, most) in [(Kind::AnswerTimeout, 3700 * MS), (Kind::Connect, 2200 * MS)] {
         let mut slowest = Duration::ZERO;
-        // It comes back at any moment between two probes.
+        // It recovers at various moments between two probes.
         for outage in (0..20).map(|n| 20_000 * MS + 190 * MS * n) {
             let start = Instant::now();
-            let way = Way::new("", move |_| match start.elapsed() < outage {
+            let alexa = Modelled::new("", move |_| match start.elapsed() < outage {
                 true => Err(kind),
-                false => answer(200, None),
+                false => response(200, None),
             });
-            let ended = offer(&Arc::new(way), Region::Eu, 3500).await;
+            let ended = offer(&Arc::new(alexa), Region::Eu, 3500).await;
             let failed = |call: &&Ended| call.outcome != Ok(200);
             let last = ended.iter().rfind(failed).unwrap().offset;
             let after = ended.iter().filter(|call| call.offset > last);
-            assert!(after.count() > 500, "it is back");
+            assert!(after.count() > 500, "it has recovered");
             slowest = slowest.max(last.saturating_sub(outage));
         }
         println!("{kind:?}: full rate after {slowest:?} at most");
-        // max_open, and the time that a probe takes to fail and another to succeed.
+        // max_open, plus one probe that fails and one that succeeds.
         assert!(slowest <= most, "{slowest:?}");
     }
 }
 
-/// One failure opens, and it is long until a probe.
+/// Opens on the first failure, for a long time.
 const TOUCHY: &str = "[breaker]\nconsecutive_failures = 1\nopen = '1m'\nmax_open = '1m'\n";
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_meets_an_open_breaker_leaves_the_last_outcome() {
-    let script = vec![answer(500, None), answer(200, None)];
+async fn a_retry_refused_by_the_breaker_leaves_the_last_outcome() {
+    let script = vec![response(500, None), response(200, None)];
     let played = play(TOUCHY, script, 2500 * MS).await;
     assert_eq!((played.outcome, played.unused), (Ok(500), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_queues_as_the_breaker_opens_is_told_and_sends_nothing() {
+async fn calls_that_are_queued_when_the_breaker_opens_fail_unsent() {
     let config = format!("{QUOTA}{TOUCHY}[retry]\nmax_attempts = 1\n");
-    let way = Arc::new(Way::new(&config, |_| answer(500, None)));
+    let alexa = Arc::new(Modelled::new(&config, |_| response(500, None)));
     let calls = (0..5).map(|_| {
-        let way = Arc::clone(&way);
-        tokio::spawn(async move { way.fetch(Region::Eu, 10_000 * MS).await.0 })
+        let alexa = Arc::clone(&alexa);
+        tokio::spawn(async move { alexa.fetch(Region::Eu, 10_000 * MS).await.0 })
     });
     let calls: Vec<_> = calls.collect();
     let start = Instant::now();
@@ -348,69 +355,72 @@ async fn whoever_queues_as_the_breaker_opens_is_told_and_sends_nothing() {
     }
     assert_eq!(ended[0], Ok(500));
     assert_eq!(ended[1..], [Err(Kind::BreakerOpen); 4]);
-    // The first permit that comes back goes from hand to hand.
+    // The first permit that is given back passes from one to the next.
     assert_eq!(start.elapsed(), 1100 * MS);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_whose_caller_leaves_makes_room_for_the_next() {
+async fn a_cancelled_probe_makes_room_for_the_next() {
     let config = "[breaker]\nconsecutive_failures = 1\n[retry]\nmax_attempts = 1\n";
     let script = Mutex::new(VecDeque::from([
         Err(Kind::Connect),
         Err(Kind::AnswerTimeout),
-        answer(200, None),
+        response(200, None),
     ]));
-    let way = Way::new(config, move |_| script.lock().unwrap().pop_front().unwrap());
-    way.fetch(Region::Eu, 2500 * MS).await.0.unwrap_err();
+    let alexa = Modelled::new(config, move |_| script.lock().pop_front().unwrap());
+    alexa.fetch(Region::Eu, 2500 * MS).await.0.unwrap_err();
     sleep(500 * MS).await;
     {
-        let mut probe = Box::pin(way.fetch(Region::Eu, 2500 * MS));
+        let mut probe = Box::pin(alexa.fetch(Region::Eu, 2500 * MS));
         let begun = tokio::time::timeout(50 * MS, &mut probe).await;
-        assert!(begun.is_err(), "it is on its way");
-        let other = way.fetch(Region::Eu, 2500 * MS).await.0;
+        assert!(begun.is_err(), "the probe is on its alexa");
+        let other = alexa.fetch(Region::Eu, 2500 * MS).await.0;
         assert_eq!(other, Err(Kind::BreakerOpen), "one at a time");
     }
-    assert_eq!(way.fetch(Region::Eu, 2500 * MS).await.0, Ok(200));
-    assert_eq!(way.upstream.breaker(Region::Eu).state, Phase::Closed);
+    assert_eq!(alexa.fetch(Region::Eu, 2500 * MS).await.0, Ok(200));
+    assert_eq!(alexa.upstream.breaker(Region::Eu).state, Phase::Closed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_and_throttling_never_open_the_breaker() {
+async fn a_403_and_a_429_never_open_the_breaker() {
     for status in [403, 429] {
-        let way = Arc::new(Way::new("", move |_| answer(status, Some("60"))));
-        let ended = offer(&way, Region::Eu, 1000).await;
+        let alexa = Arc::new(Modelled::new("", move |_| response(status, Some("60"))));
+        let ended = offer(&alexa, Region::Eu, 1000).await;
         assert!(attempts_of(&ended) > 0, "{status}");
         let held = |call: &Ended| call.outcome == Err(Kind::BreakerOpen);
         assert!(!ended.iter().any(held), "{status}");
-        assert_eq!(way.upstream.breaker(Region::Eu).state, Phase::Closed);
+        assert_eq!(alexa.upstream.breaker(Region::Eu).state, Phase::Closed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_in_a_hurry_do_not_open_the_breaker() {
-    let way = Way::new("", |_| answer(200, None));
+async fn short_deadlines_do_not_open_the_breaker() {
+    let alexa = Modelled::new("", |_| response(200, None));
     for _ in 0..100 {
-        let hurried = way.fetch(Region::Eu, 60 * MS).await;
+        let hurried = alexa.fetch(Region::Eu, 60 * MS).await;
         assert_eq!(hurried.0, Err(Kind::Deadline));
     }
-    assert_eq!(way.fetch(Region::Eu, 2500 * MS).await.0, Ok(200));
+    assert_eq!(alexa.fetch(Region::Eu, 2500 * MS).await.0, Ok(200));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_passes_through_does_not_meet_the_breaker() {
-    let way = Way::new(TOUCHY, |_| answer(500, None));
-    way.fetch(Region::Eu, 2500 * MS).await.0.unwrap();
-    let state = || way.upstream.breaker(Region::Eu).state;
+async fn relayed_calls_ignore_the_breaker() {
+    let alexa = Modelled::new(TOUCHY, |_| response(500, None));
+    alexa.fetch(Region::Eu, 2500 * MS).await.0.unwrap();
+    let state = || alexa.upstream.breaker(Region::Eu).state;
     assert_eq!(state(), Phase::Open);
     let due = Instant::now() + 1000 * MS;
     let (call, mut stats) = (call_to(Region::Eu), CallStats::default());
-    let relayed = way.upstream.relay(
+    let relayed = alexa.upstream.relay(
         &call,
-        &way.config.gateway.upstream,
+        &alexa.config.gateway.upstream.relay,
         body::none(),
-        (due, None),
+        RelayDeadlines {
+            admit_by: due,
+            respond_by: None,
+        },
         &mut stats,
     );
     assert_eq!(relayed.await.unwrap().status(), 500);
-    assert_eq!(state(), Phase::Open, "and tells it nothing");
+    assert_eq!(state(), Phase::Open, "the relayed call does not count");
 }

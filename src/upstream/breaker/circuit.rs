@@ -1,12 +1,12 @@
-//! Whether a region is worth calling: closed, open, half-open.
+//! The state machine of a breaker: closed, open, half-open.
 //!
-//! Closed, every call goes, and failures are counted in a row and as a share of a
-//! sliding window. Open, none goes until a moment that moves out with each failed
-//! probe; after it, half-open, a single call goes at a time, the probe, whose
-//! success closes the circuit and whose failure opens it again. For a probe every
-//! answer that is no failure is a success.
+//! Closed: every call is permitted. Failures are counted in a row and as a share of a
+//! sliding window; too many of either open the circuit. Open: no call is permitted for a
+//! time that doubles with each failed probe. Half-open, after that time: one call at a
+//! time is permitted, the probe. If it fails the circuit opens again; any other outcome
+//! closes it.
 //!
-//! Pure: time is passed in, and so is the draw of the dice.
+//! Pure: time and the random draw are passed in.
 
 mod recent;
 
@@ -17,10 +17,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::upstream::retry::Outcome;
-use recent::{Recent, Tally};
+use crate::upstream::retry::AttemptOutcome;
+use recent::{Counts, Recent};
 
-/// When a region is left alone, and for how long; `[breaker]` as it is written.
+/// When calls to a region fail fast, and for how long; `[breaker]` as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
@@ -43,27 +43,26 @@ pub struct Policy {
     pub max_open: Duration,
 }
 
-/// What one attempt tells about the region.
+/// What one attempt says about the region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// It answers, whatever the answer.
+    /// It responds, with any other status.
     Alive,
-    /// It answers, but only that a skill has asked for enough: that is neither for
-    /// nor against the region, but enough for a probe.
+    /// It throttles a skill: neither a success nor a failure, but enough for a probe.
     Throttling,
-    /// It does not, or only says that it cannot.
-    Failing(Outcome),
+    /// It does not respond, or responds that it cannot.
+    Failing(AttemptOutcome),
 }
 
 /// The state at one moment, as operators see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Every call goes.
+    /// Every call is permitted.
     Closed,
-    /// One call at a time goes, to see whether more may.
+    /// One call at a time is permitted, as a probe.
     HalfOpen,
-    /// No call goes.
+    /// No call is permitted.
     Open,
 }
 
@@ -71,19 +70,19 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// `breaker.consecutive_failures` was reached.
-    InARow { failures: u32, last: Outcome },
+    InARow { failures: u32, last: AttemptOutcome },
     /// `breaker.min_success_percent` was missed.
     Share {
         successes: u32,
         attempts: u32,
-        last: Outcome,
+        last: AttemptOutcome,
     },
 }
 
-/// A call may not go.
+/// A call is not permitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    /// Until the next probe may go.
+pub(super) struct Rejected {
+    /// Time until the next probe.
     pub(super) wait: Duration,
     /// Why the circuit opened.
     pub(super) reason: Reason,
@@ -92,15 +91,15 @@ pub(super) struct Held {
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It was closed, and opened.
+    /// The circuit opened, for this long at least.
     Opened { reason: Reason, open: Duration },
-    /// A probe failed.
+    /// A probe failed, and the circuit stays open for this long at least.
     Reopened { open: Duration },
-    /// A probe succeeded, so long after the circuit had opened.
+    /// A probe succeeded, this long after the circuit opened.
     Closed { after: Duration },
 }
 
-/// Under which state a call began; what comes of it counts only under the same.
+/// Numbers the states. An outcome counts only in the state in which its call began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Epoch(u64);
 
@@ -108,14 +107,14 @@ pub(super) struct Epoch(u64);
 #[derive(Debug)]
 pub(super) struct Circuit {
     policy: Policy,
-    state: State,
+    state: CircuitState,
     epoch: Epoch,
     since: Instant,
     last_reason: Option<Reason>,
 }
 
 #[derive(Debug)]
-enum State {
+enum CircuitState {
     Closed { in_a_row: u32, recent: Recent },
     Open(Open),
 }
@@ -132,7 +131,7 @@ struct Open {
 impl Circuit {
     pub(super) fn new(policy: Policy, now: Instant) -> Self {
         Self {
-            state: State::closed(&policy, now),
+            state: CircuitState::closed(&policy, now),
             policy,
             epoch: Epoch(0),
             since: now,
@@ -140,38 +139,40 @@ impl Circuit {
         }
     }
 
-    /// Takes on a new policy. The state stays, unless it cannot be kept: a circuit
-    /// that is switched off closes, and a window of another length begins empty.
+    /// Applies a new policy. The state is kept where it can be: a circuit that is
+    /// disabled closes, and a window of a new length starts empty.
     pub(super) fn reconfigure(&mut self, policy: Policy, now: Instant) {
         let resized = policy.window != self.policy.window;
         self.policy = policy;
         match &mut self.state {
-            State::Closed { recent, .. } if resized => *recent = Recent::new(policy.window, now),
-            State::Open(_) if !policy.enabled => self.close(now),
+            CircuitState::Closed { recent, .. } if resized => {
+                *recent = Recent::new(policy.window, now)
+            }
+            CircuitState::Open(_) if !policy.enabled => self.close(now),
             _ => {}
         }
     }
 
-    /// Tells whether a call could go now, and lets none.
-    pub(super) fn check(&self, now: Instant) -> Result<(), Held> {
+    /// Checks whether a call would be permitted now.
+    pub(super) fn check(&self, now: Instant) -> Result<(), Rejected> {
         match &self.state {
-            State::Closed { .. } => Ok(()),
-            State::Open(open) => open.check(&self.policy, now),
+            CircuitState::Closed { .. } => Ok(()),
+            CircuitState::Open(open) => open.check(&self.policy, now),
         }
     }
 
-    /// Lets one call go. It must end in [`Circuit::judge`], or an open circuit
-    /// waits for its probe for ever.
-    pub(super) fn enter(&mut self, now: Instant) -> Result<Epoch, Held> {
-        if let State::Open(open) = &mut self.state {
+    /// Permits one call. It must end in [`Circuit::judge`], or an open circuit waits
+    /// for its probe forever.
+    pub(super) fn enter(&mut self, now: Instant) -> Result<Epoch, Rejected> {
+        if let CircuitState::Open(open) = &mut self.state {
             open.check(&self.policy, now)?;
             open.probing = true;
         }
         Ok(self.epoch)
     }
 
-    /// Hears what came of a call; `None` if that tells nothing. `draw` is in
-    /// `0.0..1.0`.
+    /// Takes the outcome of a call; `None` if it says nothing about the region. `draw` is
+    /// in `0.0..1.0`.
     pub(super) fn judge(
         &mut self,
         epoch: Epoch,
@@ -183,29 +184,29 @@ impl Circuit {
             return None;
         }
         match (&mut self.state, health) {
-            (State::Closed { .. }, None | Some(Health::Throttling)) => None,
-            (State::Closed { in_a_row, recent }, Some(Health::Alive)) => {
+            (CircuitState::Closed { .. }, None | Some(Health::Throttling)) => None,
+            (CircuitState::Closed { in_a_row, recent }, Some(Health::Alive)) => {
                 *in_a_row = 0;
                 recent.now(now).successes += 1;
                 None
             }
-            (State::Closed { in_a_row, recent }, Some(Health::Failing(last))) => {
+            (CircuitState::Closed { in_a_row, recent }, Some(Health::Failing(last))) => {
                 *in_a_row += 1;
                 recent.now(now).failures += 1;
                 let reason = too_many(&self.policy, *in_a_row, recent.sum(), last)?;
                 Some(self.open(reason, now, draw))
             }
-            // Another call probes.
-            (State::Open(open), None) => {
+            // Another call will be the probe.
+            (CircuitState::Open(open), None) => {
                 open.probing = false;
                 None
             }
-            (State::Open(_), Some(Health::Alive | Health::Throttling)) => {
+            (CircuitState::Open(_), Some(Health::Alive | Health::Throttling)) => {
                 let after = now - self.since;
                 self.close(now);
                 Some(Change::Closed { after })
             }
-            (State::Open(open), Some(Health::Failing(_))) => {
+            (CircuitState::Open(open), Some(Health::Failing(_))) => {
                 open.probing = false;
                 open.failed_probes = open.failed_probes.saturating_add(1);
                 let span = open_for(&self.policy, open.failed_probes, draw);
@@ -217,18 +218,18 @@ impl Circuit {
 
     pub(super) fn phase(&self, now: Instant) -> Phase {
         match &self.state {
-            State::Closed { .. } => Phase::Closed,
-            State::Open(open) if now < open.until => Phase::Open,
-            State::Open(_) => Phase::HalfOpen,
+            CircuitState::Closed { .. } => Phase::Closed,
+            CircuitState::Open(open) if now < open.until => Phase::Open,
+            CircuitState::Open(_) => Phase::HalfOpen,
         }
     }
 
-    /// Since when it is closed, or is not.
+    /// When it last opened or closed.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
 
-    /// Why it opened last.
+    /// Why it last opened.
     pub(super) fn last_reason(&self) -> Option<Reason> {
         self.last_reason
     }
@@ -236,7 +237,7 @@ impl Circuit {
     fn open(&mut self, reason: Reason, now: Instant, draw: f64) -> Change {
         let span = open_for(&self.policy, 0, draw);
         self.enter_state(
-            State::Open(Open {
+            CircuitState::Open(Open {
                 reason,
                 until: now + span,
                 failed_probes: 0,
@@ -249,17 +250,17 @@ impl Circuit {
     }
 
     fn close(&mut self, now: Instant) {
-        self.enter_state(State::closed(&self.policy, now), now);
+        self.enter_state(CircuitState::closed(&self.policy, now), now);
     }
 
-    fn enter_state(&mut self, state: State, now: Instant) {
+    fn enter_state(&mut self, state: CircuitState, now: Instant) {
         self.state = state;
         self.since = now;
         self.epoch.0 += 1;
     }
 }
 
-impl State {
+impl CircuitState {
     fn closed(policy: &Policy, now: Instant) -> Self {
         Self::Closed {
             in_a_row: 0,
@@ -269,33 +270,39 @@ impl State {
 }
 
 impl Open {
-    fn check(&self, policy: &Policy, now: Instant) -> Result<(), Held> {
-        let wait = match self.probing {
-            // What it would be at least if the probe failed now.
-            true => policy.open,
-            false => self.until.saturating_duration_since(now),
+    fn check(&self, policy: &Policy, now: Instant) -> Result<(), Rejected> {
+        let wait = if self.probing {
+            // The least that it would be if the probe failed now.
+            policy.open
+        } else {
+            self.until.saturating_duration_since(now)
         };
-        let reason = self.reason;
-        match wait.is_zero() {
-            true => Ok(()),
-            false => Err(Held { wait, reason }),
+        if wait.is_zero() {
+            return Ok(());
         }
+        let reason = self.reason;
+        Err(Rejected { wait, reason })
     }
 }
 
-/// Whether one more failure is one too many.
-fn too_many(policy: &Policy, in_a_row: u32, recent: Tally, last: Outcome) -> Option<Reason> {
+/// Why this failure opens the circuit, if it does.
+fn too_many(
+    policy: &Policy,
+    in_a_row: u32,
+    recent: Counts,
+    last: AttemptOutcome,
+) -> Option<Reason> {
     if in_a_row >= policy.consecutive_failures.get() {
         let failures = in_a_row;
         return Some(Reason::InARow { failures, last });
     }
-    let Tally {
+    let Counts {
         successes,
         failures,
     } = recent;
     let attempts = successes.saturating_add(failures);
-    let due = u64::from(attempts) * u64::from(policy.min_success_percent);
-    let too_few = u64::from(successes) * 100 < due;
+    let required = u64::from(attempts) * u64::from(policy.min_success_percent);
+    let too_few = u64::from(successes) * 100 < required;
     (too_few && attempts >= policy.min_requests.get()).then_some(Reason::Share {
         successes,
         attempts,
@@ -303,8 +310,8 @@ fn too_many(policy: &Policy, in_a_row: u32, recent: Tally, last: Outcome) -> Opt
     })
 }
 
-/// Doubled with each failed probe, and capped; up to a fifth less by the dice, lest
-/// several gateways probe at the same moment.
+/// How long the circuit stays open: doubled with each failed probe, capped, and up to a
+/// fifth shorter at random, so that several gateways do not probe at the same moment.
 fn open_for(policy: &Policy, failed_probes: u32, draw: f64) -> Duration {
     let doubled = policy
         .open
@@ -329,8 +336,8 @@ impl fmt::Display for Reason {
             }
         };
         match last {
-            Outcome::Answered(status, _) => write!(f, ", the last was {}", status.as_str()),
-            Outcome::Failed(kind) => write!(f, ", the last was {}", kind.label()),
+            AttemptOutcome::Responded(status, _) => write!(f, ", the last was {}", status.as_str()),
+            AttemptOutcome::Failed(kind) => write!(f, ", the last was {}", kind.label()),
         }
     }
 }

@@ -1,16 +1,16 @@
-//! What came of calls of late: successes and failures in a sliding window.
+//! Successes and failures in a sliding window.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// In how many steps a sliding window slides.
+/// The number of steps in which the window slides.
 const STEPS: usize = 10;
 
 /// Successes and failures in a sliding window.
 #[derive(Debug)]
 pub(super) struct Recent {
-    steps: [Tally; STEPS],
+    steps: [Counts; STEPS],
     current: usize,
     /// When the current step began.
     began: Instant,
@@ -18,7 +18,7 @@ pub(super) struct Recent {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct Counts {
     pub(super) successes: u32,
     pub(super) failures: u32,
 }
@@ -33,29 +33,29 @@ impl Recent {
         }
     }
 
-    /// The step that counts now, and nothing left of those that have passed.
-    pub(super) fn now(&mut self, now: Instant) -> &mut Tally {
+    /// The current step, after expired steps are cleared.
+    pub(super) fn now(&mut self, now: Instant) -> &mut Counts {
         for step in 0.. {
             if now < self.began + self.width {
                 break;
             }
             if step == STEPS {
-                // All are empty by now, however long it was.
+                // All steps are clear, however long ago the last call was.
                 self.began = now;
                 break;
             }
             self.began += self.width;
             self.current = (self.current + 1) % STEPS;
-            self.steps[self.current] = Tally::default();
+            self.steps[self.current] = Counts::default();
         }
         &mut self.steps[self.current]
     }
 
-    pub(super) fn sum(&self) -> Tally {
-        let add = |sum: Tally, step: &Tally| Tally {
+    pub(super) fn sum(&self) -> Counts {
+        let add = |sum: Counts, step: &Counts| Counts {
             successes: sum.successes.saturating_add(step.successes),
             failures: sum.failures.saturating_add(step.failures),
         };
-        self.steps.iter().fold(Tally::default(), add)
+        self.steps.iter().fold(Counts::default(), add)
     }
 }

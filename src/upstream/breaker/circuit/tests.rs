@@ -1,4 +1,4 @@
-//! When a circuit opens, holds and closes.
+//! When a circuit opens, stays open and closes.
 
 use super::*;
 use crate::error::Kind;
@@ -6,7 +6,7 @@ use crate::error::Kind;
 const MS: Duration = Duration::from_millis(1);
 const ALIVE: Option<Health> = Some(Health::Alive);
 const THROTTLING: Option<Health> = Some(Health::Throttling);
-const FAILING: Option<Health> = Some(Health::Failing(Outcome::Failed(Kind::Connect)));
+const FAILING: Option<Health> = Some(Health::Failing(AttemptOutcome::Failed(Kind::Connect)));
 
 /// A circuit and its clock.
 struct Bench {
@@ -35,7 +35,7 @@ impl Bench {
 
     fn enter(&mut self) -> Result<Epoch, Duration> {
         let entered = self.circuit.enter(self.now);
-        entered.map_err(|held| held.wait)
+        entered.map_err(|rejected| rejected.wait)
     }
 
     fn judge(&mut self, epoch: Epoch, health: Option<Health>) -> Option<Change> {
@@ -71,7 +71,7 @@ fn policy() -> Policy {
 }
 
 #[test]
-fn failures_in_a_row_open_it() {
+fn failures_in_a_row_open_the_circuit() {
     let mut bench = Bench::new();
     bench.calls(4, FAILING);
     assert_eq!(bench.phase(), Phase::Closed);
@@ -87,7 +87,7 @@ fn failures_in_a_row_open_it() {
 }
 
 #[test]
-fn a_success_begins_the_row_anew() {
+fn a_success_ends_the_row_of_failures() {
     let mut bench = Bench::new();
     bench.calls(20, ALIVE);
     bench.calls(4, FAILING);
@@ -98,7 +98,7 @@ fn a_success_begins_the_row_anew() {
 }
 
 #[test]
-fn what_tells_nothing_neither_adds_to_the_row_nor_ends_it() {
+fn an_outcome_that_says_nothing_neither_extends_nor_ends_the_row() {
     for nothing in [None, THROTTLING] {
         let mut bench = Bench::new();
         bench.calls(4, FAILING);
@@ -109,13 +109,17 @@ fn what_tells_nothing_neither_adds_to_the_row_nor_ends_it() {
 }
 
 #[test]
-fn a_low_share_of_successes_opens_it() {
+fn a_low_share_of_successes_opens_the_circuit() {
     let mut bench = Bench::new();
     for _ in 0..4 {
         bench.calls(1, ALIVE);
         bench.calls(1, FAILING);
     }
-    assert_eq!(bench.phase(), Phase::Closed, "half of them is enough");
+    assert_eq!(
+        bench.phase(),
+        Phase::Closed,
+        "half are successes, which is enough"
+    );
     let Some(Change::Opened { reason, .. }) = bench.call(FAILING) else {
         panic!("{bench:?}", bench = bench.circuit);
     };
@@ -126,7 +130,7 @@ fn a_low_share_of_successes_opens_it() {
 }
 
 #[test]
-fn a_few_calls_are_no_share() {
+fn a_share_of_too_few_calls_does_not_count() {
     let mut bench = Bench::new();
     bench.calls(3, FAILING);
     bench.calls(1, ALIVE);
@@ -136,7 +140,7 @@ fn a_few_calls_are_no_share() {
 }
 
 #[test]
-fn what_has_left_the_window_counts_no_more() {
+fn calls_outside_the_window_do_not_count() {
     let mut bench = Bench::new();
     bench.calls(4, FAILING);
     bench.later(5000 * MS).calls(1, ALIVE);
@@ -148,7 +152,7 @@ fn what_has_left_the_window_counts_no_more() {
 }
 
 #[test]
-fn half_open_it_lets_one_probe_go() {
+fn half_open_permits_one_probe() {
     let mut bench = Bench::opened();
     assert_eq!(bench.later(499 * MS).enter(), Err(MS));
     assert_eq!(bench.later(MS).phase(), Phase::HalfOpen);
@@ -159,7 +163,7 @@ fn half_open_it_lets_one_probe_go() {
 }
 
 #[test]
-fn a_probe_that_succeeds_closes_it_and_nothing_is_held_against_the_region() {
+fn a_successful_probe_closes_the_circuit_and_clears_its_history() {
     for success in [ALIVE, THROTTLING] {
         let mut bench = Bench::opened();
         let closed = bench.later(700 * MS).call(success);
@@ -170,7 +174,7 @@ fn a_probe_that_succeeds_closes_it_and_nothing_is_held_against_the_region() {
 }
 
 #[test]
-fn each_probe_that_fails_doubles_the_time_up_to_the_most() {
+fn each_failed_probe_doubles_the_time_up_to_the_maximum() {
     let mut bench = Bench::opened();
     for open in [1000 * MS, 2000 * MS, 2000 * MS] {
         let reopened = bench.later(2000 * MS).call(FAILING);
@@ -183,7 +187,7 @@ fn each_probe_that_fails_doubles_the_time_up_to_the_most() {
 }
 
 #[test]
-fn a_probe_that_tells_nothing_makes_room_for_the_next() {
+fn a_probe_that_says_nothing_makes_room_for_the_next() {
     let mut bench = Bench::opened();
     let probe = bench.later(500 * MS).enter().unwrap();
     assert_eq!(bench.judge(probe, None), None);
@@ -192,7 +196,7 @@ fn a_probe_that_tells_nothing_makes_room_for_the_next() {
 }
 
 #[test]
-fn what_began_before_the_last_change_counts_no_more() {
+fn calls_from_before_the_last_change_do_not_count() {
     let mut bench = Bench::new();
     let early: Vec<_> = (0..20).map(|_| bench.enter().unwrap()).collect();
     bench.calls(5, FAILING);
@@ -206,7 +210,7 @@ fn what_began_before_the_last_change_counts_no_more() {
 }
 
 #[test]
-fn a_late_answer_does_not_end_the_probe() {
+fn a_late_response_does_not_end_the_probe() {
     let mut bench = Bench::new();
     let early = bench.enter().unwrap();
     bench.calls(5, FAILING);
@@ -217,14 +221,14 @@ fn a_late_answer_does_not_end_the_probe() {
 }
 
 #[test]
-fn the_dice_shorten_the_time_by_a_fifth_at_most() {
+fn jitter_shortens_the_time_by_a_fifth_at_most() {
     let open = |draw| open_for(&policy(), 9, draw);
     assert_eq!([0.0, 0.5].map(open), [2000 * MS, 1800 * MS]);
     assert!(open(0.999) > 1600 * MS);
 }
 
 #[test]
-fn switched_off_it_closes_and_stays_so() {
+fn a_disabled_circuit_closes_and_stays_closed() {
     let mut bench = Bench::opened();
     let off = Policy {
         enabled: false,
@@ -239,7 +243,7 @@ fn switched_off_it_closes_and_stays_so() {
 }
 
 #[test]
-fn a_new_policy_forgets_nothing_that_it_need_not() {
+fn a_new_policy_keeps_the_history() {
     let mut bench = Bench::new();
     bench.calls(4, FAILING);
     let shorter = Policy {
