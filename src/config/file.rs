@@ -1,8 +1,8 @@
-//! The configuration as it is written: one type per section, and nothing judged.
+//! The configuration as written: one type per section, without validation.
 //!
-//! `config/default.toml` has every key with its reason; the types here give them
-//! their shape. A value that no shape fits, or a key that does not exist, is a
-//! [`Problem`] with its place; all are found before the first is told.
+//! `config/default.toml` documents the keys; the types here give them their shape. A
+//! value of the wrong type, or an unknown key, is a [`Problem`] with its line. All are
+//! reported, not just the first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -121,7 +121,7 @@ pub(super) struct Cache {
     pub(super) templates: BTreeMap<String, Template>,
 }
 
-/// `[cache.templates.*]`; what is absent is as in `[cache]`.
+/// `[cache.templates.*]`; absent keys default to those of `[cache]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Template {
@@ -234,13 +234,13 @@ pub(super) struct Log {
 pub enum LogFormat {
     /// For people.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl ConfigFile {
-    /// Reads the merged layers. What does not fit is reported and takes its
-    /// default, so that everything else is still looked at.
+    /// Reads the merged layers. A value that does not fit is reported and replaced by
+    /// its default, so that the rest is read as well.
     #[must_use]
     pub(super) fn read(mut layers: Layers) -> (Option<Self>, Layers, Vec<Problem>) {
         let mut problems = Vec::new();
@@ -251,9 +251,11 @@ impl ConfigFile {
                 Err(error) => error,
             };
             let path = error.path().to_string();
-            // A table that lacks what was just taken out of it is no news.
-            let inside = |told: &Problem| {
-                told.path
+            // A repair can leave a table without a required key. That follows from a
+            // problem inside the table and is not reported again.
+            let inside = |reported: &Problem| {
+                reported
+                    .path
                     .strip_prefix(&path)
                     .is_some_and(|rest| rest.starts_with('.'))
             };
@@ -264,7 +266,7 @@ impl ConfigFile {
                     path: path.clone(),
                 });
             }
-            // Every repair takes a value away, so this comes to an end.
+            // Every repair removes a value, so the loop ends.
             if !layers.repair(&path) {
                 return (None, layers, problems);
             }
@@ -272,8 +274,8 @@ impl ConfigFile {
     }
 }
 
-/// A listener is an address, or a table; a list of them may be one string with
-/// commas, as an environment variable would write it.
+/// A list of listeners, or one string with commas, for environment variables. A
+/// listener is an address or a table.
 fn one_or_many_listeners<'de, D: Deserializer<'de>>(de: D) -> Result<Vec<ListenAddress>, D::Error> {
     let items = match Value::deserialize(de)? {
         Value::Array(items) => items,
@@ -301,7 +303,7 @@ fn listener(value: Value) -> Result<ListenAddress, String> {
         table => {
             let table: AsTable = table.try_into().map_err(|error: toml::de::Error| {
                 format!(
-                    "a listener is \"address\" or {{ address, region }}: {}",
+                    "a listener must be \"address\" or {{ address, region }}: {}",
                     error.message()
                 )
             })?;

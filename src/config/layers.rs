@@ -1,7 +1,8 @@
-//! Three layers of configuration, one table: default < file < environment.
+//! The layers of configuration: the file overrides the defaults, and the environment
+//! overrides both.
 //!
-//! [`Layers`] remembers where each value came from, so that a problem can name
-//! the line or the variable.
+//! [`Layers`] merges them into one table and remembers where each value was set, so
+//! that a problem can name the line or the variable.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,22 +14,22 @@ use toml::{Table, Value};
 /// The documented defaults, compiled in.
 const DEFAULT: &str = include_str!("../../config/default.toml");
 
-/// What every variable that sets a key begins with.
+/// The prefix of environment variables that set a key.
 const PREFIX: &str = "ALEXA_GATEWAY__";
 
-/// What the layers are made of.
+/// The file and the environment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sources<'a> {
     /// The file's name, for messages, and its text.
     pub file: Option<(&'a str, &'a str)>,
-    /// The process's environment; only names with our prefix count.
+    /// The process's environment. Only names with the prefix are read.
     pub environment: &'a [(String, String)],
 }
 
-/// Where a value was set; in the order in which problems are told.
+/// Where a value was set, in the order in which problems are reported.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// In the file, at this line; 0 is the file as a whole.
+    /// In this file, at this line; 0 means the whole file.
     Line(String, usize),
     /// In this environment variable.
     Variable(String),
@@ -44,14 +45,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong with a configuration.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it was set, as far as that is known.
+    /// Where the value was set, if known.
     pub origin: Option<Origin>,
     /// The key, such as `cache.ttl`; empty for a syntax error.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what is accepted.
     pub message: String,
 }
 
@@ -67,7 +68,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All layers merged, and where each value came from.
+/// The merged layers, and where each value was set.
 #[derive(Debug)]
 pub struct Layers {
     table: Table,
@@ -76,7 +77,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Merges the layers. Syntax errors leave the file out and are told.
+    /// Merges the layers. A file with syntax errors is left out, and they are reported.
     #[must_use]
     pub fn merge(sources: &Sources<'_>) -> (Self, Vec<Problem>) {
         let default: Table = DEFAULT.parse().unwrap_or_default();
@@ -111,15 +112,14 @@ impl Layers {
         &self.table
     }
 
-    /// Where the value at `path`, or the innermost value around it, was set.
+    /// Where the value at `path` was set, or else the innermost table around it.
     #[must_use]
     pub fn origin(&self, path: &str) -> Option<&Origin> {
         self.around(path).map(|(_, origin)| origin)
     }
 
-    /// Puts the default in the place of the value at or around `path` that a file
-    /// or variable set, so that the search for problems can go on. Answers false
-    /// if nothing was set there.
+    /// Resets the value at or around `path` that a file or variable has set to its
+    /// default, so that the rest can be read. Returns false if nothing was set there.
     pub fn repair(&mut self, path: &str) -> bool {
         let Some((set, _)) = self.around(path) else {
             return false;
@@ -164,7 +164,7 @@ impl Layers {
         let origin = Origin::Variable(name.to_owned());
         let keys: Vec<&str> = path.split('.').collect();
         if keys.iter().any(|key| key.is_empty()) {
-            let message = "not a key; write ALEXA_GATEWAY__SECTION__KEY".to_owned();
+            let message = "not a key; write it like ALEXA_GATEWAY__SECTION__KEY".to_owned();
             return Some(Problem {
                 origin: Some(origin),
                 path: String::new(),
@@ -192,7 +192,7 @@ impl Layers {
     }
 }
 
-/// A variable's text as a TOML value where it is one, and as a string otherwise.
+/// A variable's text as a TOML value if it is one, otherwise as a string.
 fn value_of(raw: &str) -> Value {
     let document: Result<Table, _> = format!("value = {raw}").parse();
     let value = document.ok().filter(|table| table.len() == 1);
@@ -200,8 +200,8 @@ fn value_of(raw: &str) -> Value {
     value.unwrap_or_else(|| Value::String(raw.to_owned()))
 }
 
-/// The keys on the way to `path`. A key may have dots of its own, as the ids of
-/// skills do; where the table does not know it, it is taken to have none.
+/// Splits `path` into keys. A key that the table contains may have dots, as skill ids
+/// do; other keys have none.
 fn keys_of(table: &Table, path: &str) -> Vec<String> {
     let mut keys = Vec::new();
     let (mut table, mut rest) = (Some(table), path);
@@ -219,7 +219,7 @@ fn keys_of(table: &Table, path: &str) -> Vec<String> {
     keys
 }
 
-/// Tables are merged key by key; anything else is replaced whole.
+/// Merges tables key by key; any other value replaces the one before.
 fn overlay(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_beats_the_file_and_the_file_the_default() {
+    fn the_environment_overrides_the_file_and_the_file_the_defaults() {
         let (layers, problems) = merge(
             "[cache]\nttl = '7s'\nmax_entries = 5\n",
             &[("ALEXA_GATEWAY__CACHE__TTL", "5s"), ("UNRELATED", "x")],
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_reach_tables_that_have_no_default() {
+    fn variables_can_set_keys_without_a_default() {
         let (layers, _) = merge(
             "",
             &[
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_finds_keys_that_have_dots() {
+    fn a_repair_finds_keys_with_dots() {
         let (mut layers, _) = merge("[limits.profile.skills.'a.b']\nweight = 0\n", &[]);
         assert!(layers.repair("limits.profile.skills.a.b.weight"));
         let left = &layers.table()["limits"]["profile"]["skills"]["a.b"];
@@ -366,7 +366,7 @@ mod tests {
         assert!(layers.repair("cache.x"));
         assert!(layers.repair("y"));
         assert_eq!(layers.table(), &layers.default);
-        assert!(layers.repair("cache.ttl"), "the section's header is left");
-        assert!(!layers.repair("cache.ttl"), "and then nothing");
+        assert!(layers.repair("cache.ttl"), "the section's header remains");
+        assert!(!layers.repair("cache.ttl"), "nothing remains");
     }
 }

@@ -1,9 +1,8 @@
-//! Reading the configuration again, when the file changes or SIGHUP comes.
+//! Reloads the configuration when the file changes and on SIGHUP.
 //!
-//! The directory is watched rather than the file, for editors and ConfigMaps
-//! replace files by rename or symbolic link. What the events say does not matter:
-//! after each burst of them the file is read, and if its text is another, it is
-//! loaded. What becomes of it is the caller's to decide.
+//! The directory is watched, not the file, because editors and ConfigMaps replace files
+//! by a rename or a symbolic link. After each burst of events the file is read, and
+//! loaded if its text has changed. The caller decides what to do with the result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,12 +16,12 @@ use tokio::time::sleep;
 use super::Config;
 use super::layers::{Origin, Problem, Sources};
 
-/// Where a configuration comes from.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
-    /// The process's environment as it was at the start.
+    /// The process's environment at the start.
     pub environment: Vec<(String, String)>,
 }
 
@@ -30,7 +29,7 @@ impl Origins {
     /// Reads the file and loads all layers.
     ///
     /// # Errors
-    /// Every problem there is; also that the file cannot be read.
+    /// All problems, or that the file cannot be read.
     pub fn load(&self) -> Result<Config, Vec<Problem>> {
         let text = self.read().map_err(|problem| vec![problem])?;
         self.load_text(text.as_deref())
@@ -60,9 +59,9 @@ impl Origins {
         })
     }
 
-    /// Loads again at every SIGHUP and whenever the file's text has changed, and
-    /// hands the result to `apply`. It watches from the call on, not from the first
-    /// poll, and until it is dropped. Must be called within a runtime.
+    /// Loads the configuration on each SIGHUP and each change of the file's text, and
+    /// passes the result to `apply`. Watching starts with the call, not with the first
+    /// poll, and ends when the future is dropped. Must be called within a runtime.
     pub fn watch(
         self,
         mut apply: impl FnMut(Result<Config, Vec<Problem>>),
@@ -79,7 +78,7 @@ impl Origins {
                     () = next(&mut hangup) => true,
                 };
                 if !asked {
-                    // A writer may be in the middle of it.
+                    // The file may not be complete yet.
                     sleep(SETTLE).await;
                     while changed.try_recv().is_ok() {}
                 }
@@ -89,8 +88,8 @@ impl Origins {
                         apply(self.load_text(text.as_deref()));
                         current = text;
                     }
-                    // Between a removal and a rename there is no file; only a person
-                    // who asks wants to hear of that.
+                    // Between a removal and a rename there is no file. That is worth
+                    // reporting only to someone who has sent SIGHUP.
                     Err(problem) if asked => apply(Err(vec![problem])),
                     Err(_) => {}
                 }
@@ -99,7 +98,7 @@ impl Origins {
     }
 }
 
-/// How long a file is given to be written whole.
+/// The time a writer has to complete the file.
 const SETTLE: Duration = Duration::from_millis(100);
 
 async fn next(signal: &mut Option<tokio::signal::unix::Signal>) {
@@ -117,7 +116,7 @@ fn watcher(file: &Path, changes: mpsc::Sender<()>) -> Option<notify::Recommended
     let notify = move |event: notify::Result<notify::Event>| {
         let read_only = event.as_ref().is_ok_and(|event| event.kind.is_access());
         if !read_only {
-            // A full channel already says that there is something to look at.
+            // A full channel already announces a change.
             changes.try_send(()).ok();
         }
     };
