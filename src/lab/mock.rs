@@ -16,7 +16,6 @@
 //!
 //! It leaves out TLS, signatures and state: nothing that is written is kept.
 
-mod answer;
 mod behaviour;
 mod body;
 mod control;
@@ -26,14 +25,15 @@ mod listener;
 mod names;
 mod operation;
 mod person;
+mod response;
 mod scenario;
 mod service;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 pub mod token;
 mod windows;
-mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -46,11 +46,11 @@ use tokio::time::timeout;
 
 pub use self::behaviour::{MockBehaviour, NameShape, RetryAfter};
 pub use self::counters::{Counters, RegionCounters, SkillCounters};
-pub use self::fault::{BadRates, Fault, Faults, Outcome};
+pub use self::fault::{BadRates, Fault, Faults, ScriptStep};
 pub use self::names::UnknownName;
 pub use self::person::Person;
-pub use self::scenario::Scenario;
-use self::state::State;
+pub use self::scenario::TokenScenario;
+use self::state::MockState;
 pub use self::token::TokenSpec;
 use crate::region::Region;
 
@@ -89,7 +89,7 @@ impl Default for MockConfig {
 #[derive(Debug)]
 pub struct Mock {
     addresses: [(Region, SocketAddr); 3],
-    state: Arc<State>,
+    state: Arc<MockState>,
     closing: watch::Sender<bool>,
     /// One task a region, each of which owns the tasks of its connections.
     listeners: JoinSet<()>,
@@ -103,7 +103,7 @@ impl Mock {
     /// Fails when an address is not a loopback one (the mock answers anybody
     /// and has no business on a network) or cannot be bound.
     pub async fn start(config: MockConfig) -> io::Result<Self> {
-        let state = Arc::new(State::new(config.behaviour));
+        let state = Arc::new(MockState::new(config.behaviour));
         let (closing, closed) = watch::channel(false);
         let mut listeners = JoinSet::new();
         let mut addresses = [
@@ -164,7 +164,7 @@ impl Mock {
 
     /// Says what happens to the next requests of a region, after those that
     /// have been scripted already. They go before the fault rates.
-    pub fn script(&self, region: Region, outcomes: impl IntoIterator<Item = Outcome>) {
+    pub fn script(&self, region: Region, outcomes: impl IntoIterator<Item = ScriptStep>) {
         self.state.lock().script(region, outcomes);
     }
 

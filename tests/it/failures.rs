@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alexa_gateway::lab::mock::{Fault, Mock, MockConfig, Outcome};
+use alexa_gateway::lab::mock::{Fault, Mock, MockConfig, ScriptStep};
 use alexa_gateway::region::Region;
 use tokio::time::Instant;
 
@@ -45,7 +45,7 @@ async fn a_passing_fault_is_not_seen() {
         Fault::Throttle429,
     ] {
         let (mock, gateway) = mocked("").await;
-        mock.script(Region::Na, [Outcome::Fault(fault), Outcome::Answer]);
+        mock.script(Region::Na, [ScriptStep::Fault(fault), ScriptStep::Normal]);
         let reply = gateway
             .client()
             .get(NAME)
@@ -64,7 +64,7 @@ async fn a_lasting_fault_is_told_as_it_is() {
         (Fault::Cut, "http_response_incomplete"),
     ] {
         let (mock, gateway) = mocked("").await;
-        mock.script(Region::Na, [Outcome::Fault(fault); 3]);
+        mock.script(Region::Na, [ScriptStep::Fault(fault); 3]);
         let reply = gateway
             .client()
             .get(NAME)
@@ -80,7 +80,7 @@ async fn a_lasting_fault_is_told_as_it_is() {
         (Fault::Unavailable503, 503, 2),
     ] {
         let (mock, gateway) = mocked("").await;
-        mock.script(Region::Na, vec![Outcome::Fault(fault); 3]);
+        mock.script(Region::Na, vec![ScriptStep::Fault(fault); 3]);
         let reply = gateway
             .client()
             .get(NAME)
@@ -100,7 +100,7 @@ async fn a_lasting_fault_is_told_as_it_is() {
 async fn a_stalled_upstream_is_a_504_at_the_deadline() {
     let (mock, gateway) =
         mocked("[upstream]\nanswer_timeout = '200ms'\n[deadline]\ndefault = '900ms'\n").await;
-    mock.script(Region::Na, [Outcome::Fault(Fault::Stall); 9]);
+    mock.script(Region::Na, [ScriptStep::Fault(Fault::Stall); 9]);
     let started = Instant::now();
     let reply = gateway
         .client()
@@ -177,10 +177,10 @@ async fn an_answer_that_is_too_large_is_not_half_relayed() {
 
 #[tokio::test]
 async fn a_consent_refusal_passes_unchanged() {
-    use alexa_gateway::lab::mock::{Scenario, TokenSpec};
+    use alexa_gateway::lab::mock::{TokenScenario, TokenSpec};
     let (mock, gateway) = mocked("").await;
     let token = TokenSpec {
-        scenario: Scenario::NoConsent,
+        scenario: TokenScenario::NoConsent,
         ..TokenSpec::default()
     }
     .mint();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use alexa_gateway::lab::mock::{
-    Mock, MockBehaviour, MockConfig, NameShape, Person, Scenario, TokenSpec,
+    Mock, MockBehaviour, MockConfig, NameShape, Person, TokenScenario, TokenSpec,
 };
 use alexa_gateway::region::Region;
 use serde_json::{Value, json};
@@ -133,7 +133,12 @@ async fn try_sdk(
                 }
                 .mint()
             };
-            let tokens = [Scenario::Ok, Scenario::NoValue, Scenario::NoConsent].map(mint);
+            let tokens = [
+                TokenScenario::Ok,
+                TokenScenario::NoValue,
+                TokenScenario::NoConsent,
+            ]
+            .map(mint);
             let person = Person::of_token(&tokens[0]);
             let results = invoke(directory, program.clone(), script, mode, &gateway, &tokens).await;
             let [ok, no_value, no_consent] = &results[..] else {

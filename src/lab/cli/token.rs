@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::lab::mock::token::EXAMPLE_SKILL;
-use crate::lab::mock::{Scenario, TokenSpec};
+use crate::lab::mock::{TokenScenario, TokenSpec};
 use crate::region::Region;
 
 /// Print tokens that the mock accepts.
@@ -25,7 +25,7 @@ pub struct Args {
     /// What the mock answers: ok, no-consent, forbidden, no-value,
     /// unauthorized, not-found, throttled, error, unavailable or bad-request.
     #[arg(long, default_value_t)]
-    scenario: Scenario,
+    scenario: TokenScenario,
     /// How many to print.
     #[arg(long, default_value_t = 1)]
     count: usize,

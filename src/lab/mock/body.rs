@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
 /// The body of an answer, as the steps in which it travels.
-pub(super) struct Paced {
+pub(super) struct PacedBody {
     /// What is declared and has not been sent.
     left: u64,
     steps: VecDeque<Step>,
@@ -42,7 +42,7 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct CutShort;
 
-impl Paced {
+impl PacedBody {
     /// Sends everything at once.
     pub(super) fn whole(body: Bytes) -> Self {
         let left = body.len() as u64;
@@ -75,7 +75,7 @@ impl Paced {
     }
 }
 
-impl Body for Paced {
+impl Body for PacedBody {
     type Data = Bytes;
     type Error = CutShort;
 
@@ -120,12 +120,12 @@ impl std::error::Error for CutShort {}
 
 /// What came with a request.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct BodyDigest {
     pub(super) bytes: u64,
     pub(super) hash: blake3::Hash,
 }
 
-impl Received {
+impl BodyDigest {
     /// Reads a body to its end without keeping it.
     ///
     /// # Errors

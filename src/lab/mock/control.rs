@@ -18,10 +18,10 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::answer::Answer;
-use super::body::Paced;
-use super::fault::Outcome;
-use super::state::State;
+use super::body::PacedBody;
+use super::fault::ScriptStep;
+use super::response::MockResponse;
+use super::state::MockState;
 use crate::region::Region;
 
 /// Room for a script of some ten thousand outcomes.
@@ -33,44 +33,44 @@ pub(super) async fn serve(
     verb: &str,
     body: Incoming,
     region: Region,
-    state: &State,
-) -> Response<Paced> {
+    state: &MockState,
+) -> Response<PacedBody> {
     let done = match (method.as_str(), verb) {
         ("GET", "counters") => show(&state.lock().counters),
         ("GET", "behaviour") => show(&state.lock().behaviour),
         ("POST", "reset") => {
             state.lock().counters = Default::default();
-            Ok(Answer::no_content())
+            Ok(MockResponse::no_content())
         }
         ("PUT", "behaviour") => read(body).await.and_then(|change| {
             let mut state = state.lock();
             let behaviour = state.behaviour.merged(change).map_err(refusal)?;
             state.behave(behaviour);
-            Ok(Answer::no_content())
+            Ok(MockResponse::no_content())
         }),
         ("POST", "script") => read::<Vec<String>>(body).await.and_then(|names| {
             let outcomes = names.iter().map(|name| name.parse());
-            let outcomes: Vec<Outcome> = outcomes.collect::<Result<_, _>>().map_err(refusal)?;
+            let outcomes: Vec<ScriptStep> = outcomes.collect::<Result<_, _>>().map_err(refusal)?;
             state.lock().script(region, outcomes);
-            Ok(Answer::no_content())
+            Ok(MockResponse::no_content())
         }),
-        _ => Ok(Answer::not_found()),
+        _ => Ok(MockResponse::not_found()),
     };
     let answer = done.unwrap_or_else(|refusal| refusal);
-    let body = Paced::whole(answer.body.clone());
+    let body = PacedBody::whole(answer.body.clone());
     answer
         .head()
         .body(body)
         .expect("every header is plain text")
 }
 
-fn show(value: &impl Serialize) -> Result<Answer, Answer> {
+fn show(value: &impl Serialize) -> Result<MockResponse, MockResponse> {
     serde_json::to_value(value)
-        .map(Answer::json)
+        .map(MockResponse::json)
         .map_err(refusal)
 }
 
-async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, MockResponse> {
     let body = Limited::new(body, LARGEST_BODY)
         .collect()
         .await
@@ -78,6 +78,6 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Answer> {
     serde_json::from_slice(&body.to_bytes()).map_err(refusal)
 }
 
-fn refusal(why: impl ToString) -> Answer {
-    Answer::bad_request("INVALID_CONTROL", &why.to_string())
+fn refusal(why: impl ToString) -> MockResponse {
+    MockResponse::bad_request("INVALID_CONTROL", &why.to_string())
 }

@@ -44,19 +44,19 @@ named!(Fault, "fault", {
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ScriptStep {
     /// It gets the answer it deserves. Written `ok`.
-    Answer,
+    Normal,
     /// It goes wrong. Written as the fault's name.
     Fault(Fault),
 }
 
-impl FromStr for Outcome {
+impl FromStr for ScriptStep {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "ok" {
-            return Ok(Self::Answer);
+            return Ok(Self::Normal);
         }
         text.parse().map(Self::Fault).map_err(|error: UnknownName| {
             let known = [&["ok"], &*error.known].concat();
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn outcomes_read_by_name() {
-        assert_eq!("ok".parse(), Ok(Outcome::Answer));
-        assert_eq!("reset".parse(), Ok(Outcome::Fault(Fault::Reset)));
-        let refusal = "nok".parse::<Outcome>().unwrap_err().to_string();
+        assert_eq!("ok".parse(), Ok(ScriptStep::Normal));
+        assert_eq!("reset".parse(), Ok(ScriptStep::Fault(Fault::Reset)));
+        let refusal = "nok".parse::<ScriptStep>().unwrap_err().to_string();
         assert!(
             refusal.starts_with("unknown outcome `nok`: one of ok, 500,"),
             "{refusal}"

@@ -16,8 +16,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
 use super::service;
-use super::state::State;
-use super::wire::{Ending, Wire};
+use super::state::MockState;
+use super::stream::{ResetSwitch, ResettableStream};
 use crate::region::Region;
 
 /// Binds a loopback address; any other is refused.
@@ -34,7 +34,7 @@ pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) async fn listen(
     listener: TcpListener,
     region: Region,
-    state: Arc<State>,
+    state: Arc<MockState>,
     mut closing: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -62,11 +62,11 @@ pub(super) async fn listen(
 async fn converse(
     stream: TcpStream,
     region: Region,
-    state: Arc<State>,
+    state: Arc<MockState>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let ending = Ending::default();
-    let Ok(wire) = Wire::new(stream, ending.clone()) else {
+    let ending = ResetSwitch::default();
+    let Ok(wire) = ResettableStream::new(stream, ending.clone()) else {
         return;
     };
     let service =

@@ -4,9 +4,9 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::answer::Answer;
 use super::behaviour::NameShape;
 use super::person::Person;
+use super::response::MockResponse;
 
 /// Something that the mock can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Operation {
 
     /// Answers with the value; `echo` is what there is to say about the
     /// request itself.
-    pub(super) fn answer(self, person: &Person, shape: NameShape, echo: Value) -> Answer {
+    pub(super) fn answer(self, person: &Person, shape: NameShape, echo: Value) -> MockResponse {
         let name = |name: &str| match shape {
             NameShape::Object => json!({"name": name}),
             NameShape::String => json!(name),
@@ -118,7 +118,7 @@ impl Operation {
             "countryCode": person.country_code,
             "phoneNumber": person.phone_number,
         });
-        Answer::json(match self {
+        MockResponse::json(match self {
             Self::PersonName => name(&person.name),
             Self::PersonGivenName => name(&person.given_name),
             Self::PersonMobileNumber | Self::AccountMobileNumber => mobile,
@@ -145,8 +145,8 @@ impl Operation {
                 "nextToken": null,
             }),
             Self::Echo => echo,
-            Self::Directive => return Answer::no_content(),
-            Self::Unknown => return Answer::not_found(),
+            Self::Directive => return MockResponse::no_content(),
+            Self::Unknown => return MockResponse::not_found(),
         })
     }
 }

@@ -4,7 +4,7 @@ use super::names::named;
 
 /// The answer that a token brings about wherever it is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scenario {
+pub enum TokenScenario {
     /// The value that was asked for.
     #[default]
     Ok,
@@ -28,7 +28,7 @@ pub enum Scenario {
     BadRequest,
 }
 
-named!(Scenario, "scenario", {
+named!(TokenScenario, "scenario", {
     Ok = "ok",
     NoConsent = "no-consent",
     Forbidden = "forbidden",
@@ -47,14 +47,14 @@ mod tests {
 
     #[test]
     fn every_scenario_reads_back_by_its_name() {
-        for &scenario in Scenario::ALL {
+        for &scenario in TokenScenario::ALL {
             assert_eq!(scenario.to_string().parse(), Ok(scenario));
         }
     }
 
     #[test]
     fn an_unknown_scenario_is_told_the_known_ones() {
-        let refusal = "consent".parse::<Scenario>().unwrap_err().to_string();
+        let refusal = "consent".parse::<TokenScenario>().unwrap_err().to_string();
         assert!(refusal.starts_with("unknown scenario `consent`: one of ok, no-consent,"));
     }
 }

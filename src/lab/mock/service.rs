@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::answer::Answer;
-use super::body::{Paced, Received};
+use super::body::{BodyDigest, PacedBody};
 use super::control;
 use super::fault::Fault;
 use super::operation::Operation;
 use super::person::Person;
-use super::state::{Lot, State};
+use super::response::MockResponse;
+use super::state::{MockState, RequestPlan};
+use super::stream::ResetSwitch;
 use super::token::Claims;
-use super::wire::Ending;
 use crate::region::Region;
 
 /// The skill of a token that names none.
@@ -33,7 +33,7 @@ const THROTTLED: Duration = Duration::from_secs(1);
 
 /// No answer: hyper ends the connection, or the stream in HTTP/2.
 #[derive(Debug)]
-pub(super) struct NoAnswer;
+pub(super) struct NoResponse;
 
 /// A request as the checks see it.
 struct Call {
@@ -52,9 +52,9 @@ struct Credential {
 pub(super) async fn serve(
     request: Request<Incoming>,
     region: Region,
-    state: Arc<State>,
-    ending: Ending,
-) -> Result<Response<Paced>, NoAnswer> {
+    state: Arc<MockState>,
+    ending: ResetSwitch,
+) -> Result<Response<PacedBody>, NoResponse> {
     let (head, body) = request.into_parts();
     if let Some(verb) = head.uri.path().strip_prefix("/-/") {
         return Ok(control::serve(&head.method, verb, body, region, &state).await);
@@ -67,29 +67,29 @@ pub(super) async fn serve(
         operation,
         credential,
     };
-    let (_present, lot) = state.arrive(region, operation.template(), call.skill());
-    let received = Received::read(body).await.map_err(|_| NoAnswer)?;
-    wait(lot.latency / 2).await;
+    let (_present, plan) = state.arrive(region, operation.template(), call.skill());
+    let received = BodyDigest::read(body).await.map_err(|_| NoResponse)?;
+    wait(plan.latency / 2).await;
     let deserved = judge(&call, &received, &state);
-    wait(lot.latency / 2).await;
-    relay(&call, deserved, &lot, &state, &ending).await
+    wait(plan.latency / 2).await;
+    relay(&call, deserved, &plan, &state, &ending).await
 }
 
 /// Returns the answer that a request deserves, by Alexa's order of checks.
-fn judge(call: &Call, received: &Received, state: &State) -> Answer {
+fn judge(call: &Call, received: &BodyDigest, state: &MockState) -> MockResponse {
     if call.head.method == Method::GET && received.bytes > 0 {
-        return Answer::blocked();
+        return MockResponse::blocked();
     }
     let Some(credential) = &call.credential else {
-        return Answer::unauthorized("The request carries no bearer token.");
+        return MockResponse::unauthorized("The request carries no bearer token.");
     };
     let now = SystemTime::now();
     if let Some(claims) = &credential.claims {
         if claims.expired(now) {
-            return Answer::unauthorized("The token has expired.");
+            return MockResponse::unauthorized("The token has expired.");
         }
         if !claims.is_for(call.region) {
-            return Answer::unauthorized("The token is for another region.");
+            return MockResponse::unauthorized("The token is for another region.");
         }
     }
     let (admitted, retry_after, shape) = {
@@ -98,13 +98,13 @@ fn judge(call: &Call, received: &Received, state: &State) -> Answer {
         let behaviour = &state.behaviour;
         (admitted, behaviour.retry_after, behaviour.name_shape)
     };
-    let throttled = |wait| Answer::throttled(retry_after.header(wait, now));
+    let throttled = |wait| MockResponse::throttled(retry_after.header(wait, now));
     if let Err(wait) = admitted {
         return throttled(wait);
     }
     let note = credential.claims.as_ref().and_then(Claims::note);
     let scenario = note.as_ref().map(|note| note.scenario).unwrap_or_default();
-    Answer::to(scenario, || throttled(THROTTLED)).unwrap_or_else(|| {
+    MockResponse::to(scenario, || throttled(THROTTLED)).unwrap_or_else(|| {
         let person = Person::behind(&credential.token, note.as_ref());
         let path = call.head.uri.path_and_query();
         let echo = json!({
@@ -120,37 +120,37 @@ fn judge(call: &Call, received: &Received, state: &State) -> Answer {
 /// Sends what was deserved, or what a fault leaves of it.
 async fn relay(
     call: &Call,
-    deserved: Answer,
-    lot: &Lot,
-    state: &State,
-    ending: &Ending,
-) -> Result<Response<Paced>, NoAnswer> {
-    let answer = match lot.fault {
+    deserved: MockResponse,
+    plan: &RequestPlan,
+    state: &MockState,
+    ending: &ResetSwitch,
+) -> Result<Response<PacedBody>, NoResponse> {
+    let answer = match plan.fault {
         Some(Fault::Reset) => {
             // In HTTP/2 only the stream is reset; others share the connection.
             if call.head.version < Version::HTTP_2 {
                 ending.reset();
             }
-            return Err(NoAnswer);
+            return Err(NoResponse);
         }
         Some(Fault::Stall) => pending().await,
-        Some(Fault::Error500) => Answer::error(),
-        Some(Fault::Unavailable503) => Answer::unavailable(),
-        Some(Fault::Html200) => Answer::captive_portal(),
+        Some(Fault::Error500) => MockResponse::error(),
+        Some(Fault::Unavailable503) => MockResponse::unavailable(),
+        Some(Fault::Html200) => MockResponse::captive_portal(),
         Some(Fault::Throttle429) => {
             let form = state.lock().behaviour.retry_after;
-            Answer::throttled(form.header(THROTTLED, SystemTime::now()))
+            MockResponse::throttled(form.header(THROTTLED, SystemTime::now()))
         }
         Some(Fault::Cut | Fault::SlowBody) | None => deserved,
     };
     let status = answer.status.as_u16();
     state.answered(call.region, call.skill(), status);
-    let request_id = format!("{:032x}", lot.request_id);
+    let request_id = format!("{:032x}", plan.request_id);
     let head = answer.head().header("x-amzn-requestid", request_id);
-    let body = match lot.fault {
-        Some(Fault::Cut) => Paced::cut(answer.body),
-        Some(Fault::SlowBody) => Paced::slow(answer.body),
-        _ => Paced::whole(answer.body),
+    let body = match plan.fault {
+        Some(Fault::Cut) => PacedBody::cut(answer.body),
+        Some(Fault::SlowBody) => PacedBody::slow(answer.body),
+        _ => PacedBody::whole(answer.body),
     };
     Ok(head.body(body).expect("every header is plain text"))
 }
@@ -188,10 +188,10 @@ impl Credential {
     }
 }
 
-impl fmt::Display for NoAnswer {
+impl fmt::Display for NoResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no answer, on purpose or because the client left")
     }
 }
 
-impl std::error::Error for NoAnswer {}
+impl std::error::Error for NoResponse {}

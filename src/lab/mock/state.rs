@@ -9,34 +9,34 @@ use tokio::time::Instant;
 
 use super::behaviour::MockBehaviour;
 use super::counters::Counters;
-use super::fault::{Fault, Outcome};
+use super::fault::{Fault, ScriptStep};
 use super::windows::Windows;
 use crate::region::Region;
 
 /// Shared by the [`Mock`](super::Mock) and every connection.
 #[derive(Debug)]
-pub(super) struct State(Mutex<Inner>);
+pub(super) struct MockState(Mutex<Guarded>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct Guarded {
     pub(super) behaviour: MockBehaviour,
     pub(super) counters: Counters,
     dice: fastrand::Rng,
-    scripts: HashMap<Region, VecDeque<Outcome>>,
+    scripts: HashMap<Region, VecDeque<ScriptStep>>,
     windows: Windows,
     concurrent: u64,
 }
 
 /// What chance and the script have in store for a request.
-pub(super) struct Lot {
+pub(super) struct RequestPlan {
     pub(super) fault: Option<Fault>,
     pub(super) latency: Duration,
     pub(super) request_id: u128,
 }
 
-impl State {
+impl MockState {
     pub(super) fn new(behaviour: MockBehaviour) -> Self {
-        Self(Mutex::new(Inner {
+        Self(Mutex::new(Guarded {
             dice: fastrand::Rng::with_seed(behaviour.seed),
             windows: Windows::new(behaviour.window, Instant::now()),
             behaviour,
@@ -48,26 +48,26 @@ impl State {
 
     /// Gives access to everything; a panic elsewhere spoils nothing here,
     /// since every change is complete in itself.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Guarded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request until the guard is dropped, and draws its lot.
+    /// Counts a request until the guard is dropped, and draws its plan.
     pub(super) fn arrive(
         &self,
         region: Region,
         operation: &'static str,
         skill: Option<&str>,
-    ) -> (Present<'_>, Lot) {
+    ) -> (InFlight<'_>, RequestPlan) {
         let mut inner = self.lock();
         inner.concurrent += 1;
         let concurrent = inner.concurrent;
         inner.counters.arrived(region, operation, skill, concurrent);
-        let lot = inner.draw(region);
-        if let Some(fault) = lot.fault {
+        let plan = inner.draw(region);
+        if let Some(fault) = plan.fault {
             inner.counters.struck(region, fault);
         }
-        (Present(self), lot)
+        (InFlight(self), plan)
     }
 
     /// Counts the status of an answer on its way.
@@ -76,7 +76,7 @@ impl State {
     }
 }
 
-impl Inner {
+impl Guarded {
     /// Replaces the behaviour. The dice start anew only with a new seed.
     pub(super) fn behave(&mut self, behaviour: MockBehaviour) {
         if behaviour.seed != self.behaviour.seed {
@@ -85,7 +85,11 @@ impl Inner {
         self.behaviour = behaviour;
     }
 
-    pub(super) fn script(&mut self, region: Region, outcomes: impl IntoIterator<Item = Outcome>) {
+    pub(super) fn script(
+        &mut self,
+        region: Region,
+        outcomes: impl IntoIterator<Item = ScriptStep>,
+    ) {
         self.scripts.entry(region).or_default().extend(outcomes);
     }
 
@@ -96,17 +100,17 @@ impl Inner {
 
     /// Every request throws the same dice, so that a script or a change of
     /// rates does not shift the luck of those that follow.
-    fn draw(&mut self, region: Region) -> Lot {
+    fn draw(&mut self, region: Region) -> RequestPlan {
         let (luck, stray) = (self.dice.f64(), self.dice.f64());
         let request_id = self.dice.u128(..);
         let scripted = self.scripts.get_mut(&region).and_then(VecDeque::pop_front);
         let fault = match scripted {
-            Some(Outcome::Answer) => None,
-            Some(Outcome::Fault(fault)) => Some(fault),
+            Some(ScriptStep::Normal) => None,
+            Some(ScriptStep::Fault(fault)) => Some(fault),
             None => self.behaviour.faults.strike(luck),
         };
         let latency = self.behaviour.latency(stray);
-        Lot {
+        RequestPlan {
             fault,
             latency,
             request_id,
@@ -115,9 +119,9 @@ impl Inner {
 }
 
 /// A request that is being answered.
-pub(super) struct Present<'a>(&'a State);
+pub(super) struct InFlight<'a>(&'a MockState);
 
-impl Drop for Present<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.lock().concurrent -= 1;
     }
@@ -132,7 +136,7 @@ mod tests {
     fn the_same_seed_meets_the_same_faults() {
         let run = |seed| {
             let faults = Faults::new([(Fault::Reset, 0.3), (Fault::Error500, 0.3)]).unwrap();
-            let state = State::new(MockBehaviour {
+            let state = MockState::new(MockBehaviour {
                 faults,
                 seed,
                 ..MockBehaviour::default()
@@ -146,10 +150,11 @@ mod tests {
 
     #[test]
     fn a_script_is_for_one_region_and_ends() {
-        let state = State::new(MockBehaviour::default());
-        state
-            .lock()
-            .script(Region::Eu, [Outcome::Fault(Fault::Cut), Outcome::Answer]);
+        let state = MockState::new(MockBehaviour::default());
+        state.lock().script(
+            Region::Eu,
+            [ScriptStep::Fault(Fault::Cut), ScriptStep::Normal],
+        );
         let fault = |region| state.arrive(region, "other", None).1.fault;
         assert_eq!(fault(Region::Na), None);
         assert_eq!(fault(Region::Eu), Some(Fault::Cut));
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_peak_counts_only_requests_at_the_same_time() {
-        let state = State::new(MockBehaviour::default());
+        let state = MockState::new(MockBehaviour::default());
         let arrive = || state.arrive(Region::Na, "other", None).0;
         drop((arrive(), arrive()));
         drop(arrive());

@@ -108,7 +108,7 @@ async fn a_token_that_expired_or_is_for_another_region_is_refused() {
         );
     }
     let denied = TokenSpec {
-        scenario: Scenario::NoConsent,
+        scenario: TokenScenario::NoConsent,
         ..TokenSpec::default()
     }
     .mint();
@@ -218,7 +218,7 @@ async fn other_calls_are_told_what_arrived() {
 #[tokio::test]
 async fn shutdown_closes_even_a_stalled_connection() {
     let Caller(client, mock) = Caller::new(MockBehaviour::default()).await;
-    mock.script(Region::Na, [Outcome::Fault(Fault::Stall)]);
+    mock.script(Region::Na, [ScriptStep::Fault(Fault::Stall)]);
     let uri = format!("http://{}{NAME}", mock.address(Region::Na));
     let request = Request::get(uri).header("authorization", "Bearer Atza|x");
     let stalled = tokio::spawn(client.request(request.body(Full::default()).unwrap()));

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
-use super::scenario::Scenario;
+use super::scenario::TokenScenario;
 use crate::region::Region;
 
 /// The skill of tokens that name none.
@@ -42,7 +42,7 @@ pub struct TokenSpec {
     /// characters; without one, every token has a speaker of its own.
     pub person: Option<String>,
     /// What the mock answers to it.
-    pub scenario: Scenario,
+    pub scenario: TokenScenario,
 }
 
 impl Default for TokenSpec {
@@ -54,7 +54,7 @@ impl Default for TokenSpec {
             lifetime: LIFETIME,
             issued_at: SystemTime::now(),
             person: None,
-            scenario: Scenario::Ok,
+            scenario: TokenScenario::Ok,
         }
     }
 }
@@ -151,7 +151,7 @@ impl Claims {
 /// What a minted token tells the mock, inside the opaque `context`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Note {
-    pub(super) scenario: Scenario,
+    pub(super) scenario: TokenScenario,
     /// Different in every token.
     pub(super) nonce: String,
     /// The speaker's name; empty when none was asked for.
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_was_minted_reads_back() {
-        for &scenario in Scenario::ALL {
+        for &scenario in TokenScenario::ALL {
             for name in ["", "山田太郎", "José García"] {
                 let person = Some(name.to_owned());
                 let spec = TokenSpec {

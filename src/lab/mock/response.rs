@@ -7,21 +7,21 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::response::{Builder, Response};
 use serde_json::{Value, json};
 
-use super::scenario::Scenario;
+use super::scenario::TokenScenario;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 
 /// A status, what comes with it, and the bytes of the body.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct MockResponse {
     pub(super) status: StatusCode,
     content_type: Option<HeaderValue>,
     retry_after: Option<String>,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl MockResponse {
     pub(super) fn json(value: Value) -> Self {
         Self::new(StatusCode::OK, Some(JSON), value.to_string())
     }
@@ -82,22 +82,22 @@ impl Answer {
 
     /// Returns the answer that a token asks for, or none when it asks for the
     /// value. `throttled` is the answer to a throttled skill.
-    pub(super) fn to(scenario: Scenario, throttled: impl FnOnce() -> Self) -> Option<Self> {
+    pub(super) fn to(scenario: TokenScenario, throttled: impl FnOnce() -> Self) -> Option<Self> {
         let denied = |reason: &str| {
             let why = format!("Access denied with reason: {reason}");
             Self::refusal(StatusCode::FORBIDDEN, "ACCESS_DENIED", &why)
         };
         Some(match scenario {
-            Scenario::Ok => return None,
-            Scenario::NoConsent => denied("ACCESS_NOT_REQUESTED"),
-            Scenario::Forbidden => denied("FORBIDDEN"),
-            Scenario::NoValue => Self::no_content(),
-            Scenario::Unauthorized => Self::unauthorized("The token is not valid."),
-            Scenario::NotFound => Self::not_found(),
-            Scenario::Throttled => throttled(),
-            Scenario::Error => Self::error(),
-            Scenario::Unavailable => Self::unavailable(),
-            Scenario::BadRequest => {
+            TokenScenario::Ok => return None,
+            TokenScenario::NoConsent => denied("ACCESS_NOT_REQUESTED"),
+            TokenScenario::Forbidden => denied("FORBIDDEN"),
+            TokenScenario::NoValue => Self::no_content(),
+            TokenScenario::Unauthorized => Self::unauthorized("The token is not valid."),
+            TokenScenario::NotFound => Self::not_found(),
+            TokenScenario::Throttled => throttled(),
+            TokenScenario::Error => Self::error(),
+            TokenScenario::Unavailable => Self::unavailable(),
+            TokenScenario::BadRequest => {
                 let why = "The property is outside the allowed range.";
                 Self::bad_request("INVALID_STRING_LENGTH", why)
             }
@@ -137,8 +137,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn text(scenario: Scenario) -> (u16, String) {
-        let answer = Answer::to(scenario, || Answer::throttled(None)).unwrap();
+    fn text(scenario: TokenScenario) -> (u16, String) {
+        let answer = MockResponse::to(scenario, || MockResponse::throttled(None)).unwrap();
         (
             answer.status.as_u16(),
             String::from_utf8(answer.body.to_vec()).unwrap(),
@@ -148,23 +148,25 @@ mod tests {
     #[test]
     fn refusals_are_worded_as_alexa_words_them() {
         let denied = r#"{"code":"ACCESS_DENIED","message":"Access denied with reason: "#;
-        let (status, body) = text(Scenario::NoConsent);
+        let (status, body) = text(TokenScenario::NoConsent);
         assert_eq!(
             (status, body),
             (403, format!(r#"{denied}ACCESS_NOT_REQUESTED"}}"#))
         );
         assert_eq!(
-            text(Scenario::Forbidden).1,
+            text(TokenScenario::Forbidden).1,
             format!(r#"{denied}FORBIDDEN"}}"#)
         );
-        let (status, body) = text(Scenario::BadRequest);
+        let (status, body) = text(TokenScenario::BadRequest);
         assert_eq!(status, 400);
         assert!(body.contains(r#""message":"The property is outside the allowed range.""#));
     }
 
     #[test]
     fn every_scenario_has_its_status() {
-        let statuses = Scenario::ALL[1..].iter().map(|&scenario| text(scenario).0);
+        let statuses = TokenScenario::ALL[1..]
+            .iter()
+            .map(|&scenario| text(scenario).0);
         let documented = [403, 403, 204, 401, 404, 429, 500, 503, 400];
         assert!(statuses.eq(documented));
     }

@@ -12,31 +12,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The connection, as hyper sees it.
-pub(super) struct Wire {
+pub(super) struct ResettableStream {
     stream: TcpStream,
-    ending: Ending,
+    ending: ResetSwitch,
 }
 
 /// How the connection ends; cloned into the service that may change it.
 #[derive(Clone, Default)]
-pub(super) struct Ending(Arc<AtomicBool>);
+pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
-impl Ending {
+impl ResetSwitch {
     /// Makes the connection end with RST instead of FIN.
     pub(super) fn reset(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-impl Wire {
+impl ResettableStream {
     /// Answers leave at once: a mock must not add Nagle's delays to its own.
-    pub(super) fn new(stream: TcpStream, ending: Ending) -> io::Result<Self> {
+    pub(super) fn new(stream: TcpStream, ending: ResetSwitch) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, ending })
     }
 }
 
-impl Drop for Wire {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
         if self.ending.0.load(Ordering::Relaxed) {
             // A failure means that the connection is gone already.
@@ -45,7 +45,7 @@ impl Drop for Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
