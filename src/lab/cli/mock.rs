@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::lab::mock::{Fault, Faults, Mock, MockBehaviour, MockConfig, NameShape, RetryAfter};
+use crate::lab::names::UnknownName;
 use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 use crate::region::Region;
@@ -104,7 +105,7 @@ fn fault(text: &str) -> Result<(Fault, f64), String> {
         .ok_or("a fault is written as its name and its rate, such as reset=0.01")?;
     let fault = fault
         .parse()
-        .map_err(|error: crate::lab::mock::UnknownName| error.to_string())?;
+        .map_err(|error: UnknownName| error.to_string())?;
     let rate = rate
         .parse()
         .map_err(|_| format!("`{rate}` is not a rate from 0 to 1"))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::names::named;
+use crate::lab::names::UnknownName;
 use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 
@@ -44,8 +44,25 @@ pub struct MockBehaviour {
 }
 
 /// How the name operations write a name: it is unknown which Alexa does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(
+    serialize_all = "lowercase",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<NameShape>
+)]
 pub enum NameShape {
     /// `{"name": "Jane Doe"}`, as documented.
     #[default]
@@ -54,11 +71,26 @@ pub enum NameShape {
     String,
 }
 
-named!(NameShape, "name shape", { Object = "object", String = "string" });
-
 /// The form of `Retry-After` in a 429.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(
+    serialize_all = "lowercase",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<RetryAfter>
+)]
 pub enum RetryAfter {
     /// No such header.
     #[default]
@@ -68,8 +100,6 @@ pub enum RetryAfter {
     /// An HTTP date, rounded up.
     Date,
 }
-
-named!(RetryAfter, "form of retry-after", { None = "none", Seconds = "seconds", Date = "date" });
 
 impl RetryAfter {
     /// Writes the header for a client that should stay away for `wait`.

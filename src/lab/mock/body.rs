@@ -2,7 +2,6 @@
 //! a length and a hash, however long they are.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -39,7 +38,8 @@ enum Step {
 }
 
 /// The end of an answer that was cut on purpose.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the response was cut on purpose")]
 pub(super) struct CutShort;
 
 impl PacedBody {
@@ -109,14 +109,6 @@ impl Body for PacedBody {
         SizeHint::with_exact(self.left)
     }
 }
-
-impl fmt::Display for CutShort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer was cut on purpose")
-    }
-}
-
-impl std::error::Error for CutShort {}
 
 /// What came with a request.
 #[derive(Debug)]

@@ -2,22 +2,46 @@
 //! which order when a test writes it down.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{UnknownName, named};
+use crate::lab::names::UnknownName;
 
 /// One way for a request to go wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(
+    serialize_all = "lowercase",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<Fault>
+)]
 pub enum Fault {
     /// 500 instead of the answer.
+    #[serde(rename = "500")]
+    #[strum(serialize = "500")]
     Error500,
     /// 503 instead of the answer.
+    #[serde(rename = "503")]
+    #[strum(serialize = "503")]
     Unavailable503,
     /// 429 instead of the answer, whatever the quotas say.
+    #[serde(rename = "429")]
+    #[strum(serialize = "429")]
     Throttle429,
     /// The connection is reset without an answer (HTTP/2: the stream).
     Reset,
@@ -26,21 +50,14 @@ pub enum Fault {
     /// No answer, ever; the connection stays open.
     Stall,
     /// The HTML page of a captive portal, with status 200.
+    #[serde(rename = "html")]
+    #[strum(serialize = "html")]
     Html200,
     /// The answer arrives in eight pieces, 50 ms apart.
+    #[serde(rename = "slow")]
+    #[strum(serialize = "slow")]
     SlowBody,
 }
-
-named!(Fault, "fault", {
-    Error500 = "500",
-    Unavailable503 = "503",
-    Throttle429 = "429",
-    Reset = "reset",
-    Cut = "cut",
-    Stall = "stall",
-    Html200 = "html",
-    SlowBody = "slow",
-});
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +75,8 @@ impl FromStr for ScriptStep {
         if text == "ok" {
             return Ok(Self::Normal);
         }
-        text.parse().map(Self::Fault).map_err(|error: UnknownName| {
-            let known = [&["ok"], &*error.known].concat();
-            let what = "outcome";
-            UnknownName {
-                what,
-                known,
-                ..error
-            }
-        })
+        let fault = text.parse().map(Self::Fault);
+        fault.map_err(|unknown: UnknownName| unknown.or("ok"))
     }
 }
 
@@ -76,7 +86,8 @@ impl FromStr for ScriptStep {
 pub struct Faults(BTreeMap<Fault, f64>);
 
 /// Fault rates that are no rates, or that exceed 1 together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fault rates must be from 0 to 1, and their sum at most 1")]
 pub struct BadRates;
 
 impl Faults {
@@ -121,14 +132,6 @@ impl From<Faults> for BTreeMap<Fault, f64> {
     }
 }
 
-impl fmt::Display for BadRates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("fault rates lie between 0 and 1, and so does their sum")
-    }
-}
-
-impl std::error::Error for BadRates {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +164,7 @@ mod tests {
         assert_eq!("reset".parse(), Ok(ScriptStep::Fault(Fault::Reset)));
         let refusal = "nok".parse::<ScriptStep>().unwrap_err().to_string();
         assert!(
-            refusal.starts_with("unknown outcome `nok`: one of ok, 500,"),
+            refusal.starts_with("unknown name `nok`: expected one of ok, 500,"),
             "{refusal}"
         );
     }

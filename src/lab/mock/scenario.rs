@@ -1,9 +1,26 @@
 //! What a minted token asks the mock to answer. The bodies are in `answer`.
 
-use super::names::named;
+use crate::lab::names::UnknownName;
 
 /// The answer that a token brings about wherever it is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::Display,
+    strum::EnumIter,
+    strum::EnumString,
+    strum::VariantNames,
+)]
+#[strum(
+    serialize_all = "kebab-case",
+    parse_err_ty = UnknownName,
+    parse_err_fn = UnknownName::of::<TokenScenario>
+)]
 pub enum TokenScenario {
     /// The value that was asked for.
     #[default]
@@ -28,26 +45,15 @@ pub enum TokenScenario {
     BadRequest,
 }
 
-named!(TokenScenario, "scenario", {
-    Ok = "ok",
-    NoConsent = "no-consent",
-    Forbidden = "forbidden",
-    NoValue = "no-value",
-    Unauthorized = "unauthorized",
-    NotFound = "not-found",
-    Throttled = "throttled",
-    Error = "error",
-    Unavailable = "unavailable",
-    BadRequest = "bad-request",
-});
-
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator as _;
+
     use super::*;
 
     #[test]
     fn every_scenario_reads_back_by_its_name() {
-        for &scenario in TokenScenario::ALL {
+        for scenario in TokenScenario::iter() {
             assert_eq!(scenario.to_string().parse(), Ok(scenario));
         }
     }
@@ -55,6 +61,6 @@ mod tests {
     #[test]
     fn an_unknown_scenario_is_told_the_known_ones() {
         let refusal = "consent".parse::<TokenScenario>().unwrap_err().to_string();
-        assert!(refusal.starts_with("unknown scenario `consent`: one of ok, no-consent,"));
+        assert!(refusal.starts_with("unknown name `consent`: expected one of ok, no-consent,"));
     }
 }

@@ -2,7 +2,6 @@
 //! of that on the way back. A fault or a script changes only the second, so a
 //! request that is reset has used up its quota like any other.
 
-use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -31,8 +30,9 @@ const OPAQUE: &str = "opaque";
 /// What a throttled client is told when no window knows better.
 const THROTTLED: Duration = Duration::from_secs(1);
 
-/// No answer: hyper ends the connection, or the stream in HTTP/2.
-#[derive(Debug)]
+/// Makes hyper end the connection, or in HTTP/2 the stream, without a response.
+#[derive(Debug, thiserror::Error)]
+#[error("no response: a fault, or the client left")]
 pub(super) struct NoResponse;
 
 /// A request as the checks see it.
@@ -187,11 +187,3 @@ impl Credential {
         claims.map_or(OPAQUE, |claims| &claims.sub)
     }
 }
-
-impl fmt::Display for NoResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no answer, on purpose or because the client left")
-    }
-}
-
-impl std::error::Error for NoResponse {}

@@ -2,9 +2,9 @@
 //! few instructions and never across an await.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::behaviour::MockBehaviour;
@@ -46,10 +46,8 @@ impl MockState {
         }))
     }
 
-    /// Gives access to everything; a panic elsewhere spoils nothing here,
-    /// since every change is complete in itself.
     pub(super) fn lock(&self) -> MutexGuard<'_, Guarded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Counts a request until the guard is dropped, and draws its plan.

@@ -215,6 +215,8 @@ fn identifier(kind: &str, length: usize, owner: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator as _;
+
     use super::*;
 
     #[test]
@@ -238,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_was_minted_reads_back() {
-        for &scenario in TokenScenario::ALL {
+        for scenario in TokenScenario::iter() {
             for name in ["", "山田太郎", "José García"] {
                 let person = Some(name.to_owned());
                 let spec = TokenSpec {
