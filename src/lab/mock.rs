@@ -1,20 +1,20 @@
-//! A scriptable Alexa in three regions, on loopback: for the tests of skills,
-//! of the gateway, and of anything else that must not call Amazon.
+//! A scriptable mock of Alexa in three regions, on loopback, for tests that must not
+//! call Amazon.
 //!
-//! It judges every request as Alexa does (token, region, quota, then what the
-//! token asks for), refuses in Alexa's words, and can be told to be slow, to
-//! throttle, to break connections or to lie. HTTP/1.1 and HTTP/2 without TLS.
-//! A running mock is controlled by its methods or below `/-/`:
+//! It checks every request in Alexa's order (token, region, quota, then the scenario
+//! of the token) and refuses with Alexa's bodies. It can be slow, throttle, break
+//! connections or send wrong responses. HTTP/1.1 and HTTP/2 without TLS. A running
+//! mock is controlled by its methods or below `/-/`:
 //!
 //! | call | meaning |
 //! |---|---|
-//! | `GET /-/counters` | everything counted since the start or the last reset |
-//! | `POST /-/reset` | count from zero |
-//! | `GET /-/behaviour` | the behaviour, all of it |
+//! | `GET /-/counters` | the counters since the start or the last reset |
+//! | `POST /-/reset` | set the counters to zero |
+//! | `GET /-/behaviour` | the whole behaviour |
 //! | `PUT /-/behaviour` | change the fields that the body names |
-//! | `POST /-/script` | what happens to this region's next requests: `["500", "reset", "ok"]` |
+//! | `POST /-/script` | fates of this region's next requests: `["500", "reset", "ok"]` |
 //!
-//! It leaves out TLS, signatures and state: nothing that is written is kept.
+//! It leaves out TLS, signatures and storage: what a request writes is not kept.
 
 mod behaviour;
 mod body;
@@ -52,20 +52,20 @@ use self::state::MockState;
 pub use self::token::TokenSpec;
 use crate::region::Region;
 
-/// How long [`Mock::shutdown`] waits for answers that are under way. A stalled
-/// answer never ends, so there must be a limit; people notice one second.
+/// How long [`Mock::shutdown`] waits for responses in progress. A stalled response
+/// never ends, so there is a limit.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Where a mock listens, and how it behaves at first.
 #[derive(Clone, Debug)]
 pub struct MockConfig {
-    /// The address of North America; port 0 for any free one.
+    /// The address of North America; port 0 takes a free port.
     pub na: SocketAddr,
     /// The address of Europe and India.
     pub eu: SocketAddr,
     /// The address of the Far East.
     pub fe: SocketAddr,
-    /// The behaviour until it is changed.
+    /// The initial behaviour.
     pub behaviour: MockBehaviour,
 }
 
@@ -83,13 +83,13 @@ impl Default for MockConfig {
 }
 
 /// A running mock. Dropping it ends its listeners and connections at once;
-/// [`Mock::shutdown`] lets answers finish first.
+/// [`Mock::shutdown`] finishes responses first.
 #[derive(Debug)]
 pub struct Mock {
     addresses: [(Region, SocketAddr); 3],
     state: Arc<MockState>,
     closing: watch::Sender<bool>,
-    /// One task a region, each of which owns the tasks of its connections.
+    /// One task per region, which owns the tasks of its connections.
     listeners: JoinSet<()>,
 }
 
@@ -98,8 +98,8 @@ impl Mock {
     ///
     /// # Errors
     ///
-    /// Fails when an address is not a loopback one (the mock answers anybody
-    /// and has no business on a network) or cannot be bound.
+    /// An address cannot be bound, or is not a loopback address: the mock accepts
+    /// anybody and must not be reachable from a network.
     pub async fn start(config: MockConfig) -> io::Result<Self> {
         let state = Arc::new(MockState::new(config.behaviour));
         let (closing, closed) = watch::channel(false);
@@ -127,7 +127,7 @@ impl Mock {
         })
     }
 
-    /// Returns where a region listens.
+    /// Returns the address of a region.
     #[must_use]
     pub fn address(&self, region: Region) -> SocketAddr {
         let [(_, na), (_, eu), (_, fe)] = self.addresses;
@@ -138,45 +138,45 @@ impl Mock {
         }
     }
 
-    /// Returns what has been counted since the start or the last reset.
+    /// Returns the counters since the start or the last reset.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.state.lock().counters.clone()
     }
 
-    /// Counts from zero. Quotas remember what they have accepted.
+    /// Sets the counters to zero. The windows of quotas stay as they are.
     pub fn reset_counters(&self) {
         self.state.lock().counters = Counters::default();
     }
 
-    /// Returns the current behaviour, to be changed and handed back.
+    /// Returns the current behaviour.
     #[must_use]
     pub fn behaviour(&self) -> MockBehaviour {
         self.state.lock().behaviour.clone()
     }
 
-    /// Replaces the behaviour for all requests that have not arrived yet.
+    /// Replaces the behaviour for requests that arrive from now on.
     pub fn reconfigure(&self, behaviour: MockBehaviour) {
         self.state.lock().behave(behaviour);
     }
 
-    /// Says what happens to the next requests of a region, after those that
-    /// have been scripted already. They go before the fault rates.
-    pub fn script(&self, region: Region, outcomes: impl IntoIterator<Item = ScriptStep>) {
-        self.state.lock().script(region, outcomes);
+    /// Appends to the script of a region's next requests. A scripted request ignores
+    /// the fault rates.
+    pub fn script(&self, region: Region, steps: impl IntoIterator<Item = ScriptStep>) {
+        self.state.lock().script(region, steps);
     }
 
-    /// Refuses new connections, lets answers under way finish for a second,
-    /// and closes what is left.
+    /// Refuses new connections, waits up to a second for responses in progress, and
+    /// closes the remaining connections.
     ///
     /// # Panics
     ///
-    /// Panics when serving a connection has panicked.
+    /// Panics if a connection's task has panicked.
     pub async fn shutdown(mut self) {
         self.closing.send_replace(true);
         let all = async {
             while let Some(ended) = self.listeners.join_next().await {
-                listener::surface(ended);
+                listener::resume_panic(ended);
             }
         };
         // Past the grace, dropping the tasks closes what they own.

@@ -1,8 +1,8 @@
-//! Numbers and times as people read them.
+//! Numbers and durations for people.
 
 use std::time::Duration;
 
-/// A number with its thousands apart.
+/// Writes a number with a comma between thousands.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -15,7 +15,7 @@ pub(super) fn count(number: u64) -> String {
     text
 }
 
-/// A time as precisely as it matters; a dash for none.
+/// Writes a duration in milliseconds or seconds; a dash if it is zero.
 pub(super) fn time(time: Duration) -> String {
     match time.as_millis() {
         0 if time.is_zero() => "-".to_owned(),

@@ -1,5 +1,4 @@
-//! `alexa-gateway mock`: three regions of a make-believe Alexa until the
-//! process is told to end. Only flags and what is printed live here.
+//! `alexa-gateway mock`: flags and output. The mock itself is [`crate::lab::mock`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,61 +11,61 @@ use crate::lab::window::WindowKind;
 use crate::limits::Quota;
 use crate::region::Region;
 
-/// Serve a make-believe Alexa in three regions, on loopback.
+/// Serve a mock of Alexa in three regions, on loopback.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where North America listens; port 0 for any free one.
+    /// Listen address of North America; port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
     na: SocketAddr,
-    /// Where Europe listens.
+    /// Listen address of Europe.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9102")]
     eu: SocketAddr,
-    /// Where the Far East listens.
+    /// Listen address of the Far East.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9103")]
     fe: SocketAddr,
-    /// How long an answer takes.
+    /// Mean time from request to response.
     #[arg(long, value_name = "TIME", default_value = "60ms", value_parser = humantime::parse_duration)]
     latency: Duration,
-    /// How far an answer may stray from the latency, either way.
+    /// Maximum deviation from the latency, either way.
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = humantime::parse_duration)]
     jitter: Duration,
-    /// What one skill may ask of a region, such as 20/1s.
+    /// Quota of each skill in each region, such as 20/1s.
     #[arg(long, value_name = "QUOTA")]
     skill_quota: Option<Quota>,
-    /// What all skills together may ask of a region, such as 200/1s.
+    /// Quota of all skills together in each region, such as 200/1s.
     #[arg(long, value_name = "QUOTA")]
     region_quota: Option<Quota>,
-    /// How the windows of the quotas move: sliding or fixed; or bucket.
+    /// How quotas count: in sliding or fixed windows, or with a token bucket: sliding,
+    /// fixed or bucket.
     #[arg(long, value_name = "KIND", default_value_t)]
     window: WindowKind,
-    /// The form of Retry-After in a 429: seconds, date or none.
+    /// Form of Retry-After in a 429: seconds, date or none.
     #[arg(long, value_name = "FORM", default_value_t)]
     retry_after: RetryAfter,
-    /// How names are written: object ({"name": ...}) or string.
+    /// JSON of a name: object ({"name": ...}) or string.
     #[arg(long, value_name = "SHAPE", default_value_t)]
     name_shape: NameShape,
-    /// How often a fault strikes, such as reset=0.01; may be repeated. Faults
-    /// are 500, 503, 429, reset, cut, stall, html and slow.
+    /// Share of requests that meet a fault, such as reset=0.01; may be repeated. The
+    /// faults are 500, 503, 429, reset, cut, stall, html and slow.
     #[arg(long = "fault", value_name = "FAULT=RATE", value_parser = fault)]
     faults: Vec<(Fault, f64)>,
-    /// Where the random numbers start.
+    /// Seed of the random numbers.
     #[arg(long, default_value_t)]
     seed: u64,
 }
 
-/// Serves until `shutdown` completes, then lets answers under way finish.
+/// Serves until `shutdown` completes, then finishes responses in progress.
 ///
 /// # Errors
 ///
-/// Fails when the fault rates make no sense together, or an address is not a
-/// loopback one or is taken.
+/// The fault rates are invalid, or an address is in use or not a loopback address.
 #[expect(
     clippy::print_stdout,
     reason = "the addresses are this command's output"
 )]
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let mock = Mock::start(args.try_into()?).await?;
-    println!("# A make-believe Alexa is up. To point the gateway at it:");
+    println!("# The mock is listening. Gateway configuration:");
     for region in Region::ALL {
         println!("[regions.{region}]");
         println!("upstream = \"http://{}\"", mock.address(region));
@@ -102,13 +101,13 @@ impl TryFrom<Args> for MockConfig {
 fn fault(text: &str) -> Result<(Fault, f64), String> {
     let (fault, rate) = text
         .split_once('=')
-        .ok_or("a fault is written as its name and its rate, such as reset=0.01")?;
+        .ok_or("expected a fault and its rate, such as reset=0.01")?;
     let fault = fault
         .parse()
         .map_err(|error: UnknownName| error.to_string())?;
     let rate = rate
         .parse()
-        .map_err(|_| format!("`{rate}` is not a rate from 0 to 1"))?;
+        .map_err(|_| format!("invalid rate `{rate}`: expected a number from 0 to 1"))?;
     Ok((fault, rate))
 }
 

@@ -1,4 +1,4 @@
-//! `alexa-gateway token`: tokens for the mock, one a line. Alexa accepts none
+//! `alexa-gateway token`: mints tokens for the mock, one per line. Alexa accepts none
 //! of them.
 
 use std::time::Duration;
@@ -10,28 +10,28 @@ use crate::region::Region;
 /// Print tokens that the mock accepts.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The region whose API accepts them: na, eu or fe.
+    /// Region whose API accepts the tokens: na, eu or fe.
     #[arg(long, default_value = "na")]
     region: Region,
-    /// The skill that they are issued to.
+    /// Skill that the tokens are issued to.
     #[arg(long, default_value = EXAMPLE_SKILL)]
     skill: String,
-    /// How long they are valid from now.
+    /// Time until the tokens expire.
     #[arg(long, value_name = "TIME", default_value = "300s", value_parser = humantime::parse_duration)]
     lifetime: Duration,
-    /// The name of the speaker; without it each token has its own.
+    /// Name of the speaker. Default: a different one for each token.
     #[arg(long, value_name = "NAME")]
     person: Option<String>,
-    /// What the mock answers: ok, no-consent, forbidden, no-value,
+    /// Response of the mock to these tokens: ok, no-consent, forbidden, no-value,
     /// unauthorized, not-found, throttled, error, unavailable or bad-request.
     #[arg(long, default_value_t)]
     scenario: TokenScenario,
-    /// How many to print.
+    /// Number of tokens.
     #[arg(long, default_value_t = 1)]
     count: usize,
 }
 
-/// Prints the tokens, each different, to standard output.
+/// Prints the tokens to standard output; no two are equal.
 #[expect(clippy::print_stdout, reason = "the tokens are this command's output")]
 pub fn run(args: Args) {
     let spec = TokenSpec {

@@ -1,6 +1,5 @@
-//! How the mock behaves: values only. They can be replaced as a whole while
-//! the mock runs, or in part as JSON; a bad value is refused and changes
-//! nothing.
+//! How the mock behaves: values only. They can be replaced while the mock runs, as a
+//! whole or in part as JSON; an invalid value changes nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,37 +12,37 @@ use crate::limits::Quota;
 
 /// Everything about the mock that can change while it runs.
 ///
-/// In JSON, durations and quotas are text (`"60ms"`, `"20/1s"`), kinds are
-/// their names and faults are rates by name (`{"reset": 0.01}`).
+/// In JSON, durations and quotas are strings (`"60ms"`, `"20/1s"`), and faults are rates
+/// by name (`{"reset": 0.01}`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MockBehaviour {
-    /// From request to answer. A request is judged half-way through.
+    /// Mean time from request to response. Quotas count a request half-way through.
     #[serde(with = "crate::duration")]
     pub latency: Duration,
-    /// How far an answer may stray from `latency`, uniformly, either way.
+    /// Maximum deviation from `latency`, either way; uniform.
     #[serde(with = "crate::duration")]
     pub jitter: Duration,
-    /// What one skill may ask of one region.
+    /// The quota of each skill in each region.
     #[serde(with = "quota")]
     pub skill_quota: Option<Quota>,
-    /// What all skills together may ask of one region.
+    /// The quota of all skills together in each region.
     #[serde(with = "quota")]
     pub region_quota: Option<Quota>,
     /// How both quotas count. Another kind starts with empty windows.
     pub window: WindowKind,
-    /// What a 429 says about when to come back.
+    /// `Retry-After` of a 429.
     pub retry_after: RetryAfter,
-    /// How the name operations write a name.
+    /// The JSON of a name.
     pub name_shape: NameShape,
-    /// How often which fault strikes.
+    /// The rates of the faults.
     pub faults: Faults,
-    /// Where the random numbers start: the same seed and the same requests one
-    /// after the other meet the same faults.
+    /// Seed of the random numbers: the same requests in the same order meet the same
+    /// faults.
     pub seed: u64,
 }
 
-/// How the name operations write a name: it is unknown which Alexa does.
+/// The JSON of a name. The documentation and the SDKs disagree.
 #[derive(
     Clone,
     Copy,
@@ -102,7 +101,7 @@ pub enum RetryAfter {
 }
 
 impl RetryAfter {
-    /// Writes the header for a client that should stay away for `wait`.
+    /// Returns the header's value for a client that has to wait.
     pub(super) fn header(self, wait: Duration, now: SystemTime) -> Option<String> {
         let up = |time: Duration| time.as_secs() + u64::from(time.subsec_nanos() > 0);
         match self {
@@ -119,19 +118,19 @@ impl RetryAfter {
 }
 
 impl MockBehaviour {
-    /// Returns this behaviour with the fields that `change` names replaced.
-    /// Objects are merged; `null` takes a quota away.
+    /// Returns this behaviour with the fields of `change` replaced. Objects are merged;
+    /// `null` removes a quota.
     ///
     /// # Errors
     ///
-    /// Fails on an unknown field or a value that its field cannot hold.
+    /// A field is unknown or its value is invalid.
     pub(super) fn merged(&self, change: serde_json::Value) -> serde_json::Result<Self> {
         let mut merged = serde_json::to_value(self)?;
         merge(&mut merged, change);
         serde_json::from_value(merged)
     }
 
-    /// Returns when to answer, for a `roll` from 0 to 1.
+    /// Returns the latency for a `roll` from 0 to 1.
     pub(super) fn latency(&self, roll: f64) -> Duration {
         (self.latency + self.jitter.mul_f64(2.0 * roll)).saturating_sub(self.jitter)
     }
@@ -178,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_behaviour_reads_back_from_its_json() {
+    fn a_behaviour_is_restored_from_its_json() {
         let behaviour = MockBehaviour {
             latency: Duration::from_millis(60),
             skill_quota: Some("20/1s".parse().unwrap()),
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn latency_strays_by_no_more_than_the_jitter() {
+    fn latency_deviates_by_at_most_the_jitter() {
         let millis = Duration::from_millis;
         let behaviour = MockBehaviour {
             latency: millis(60),
@@ -238,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_never_calls_a_client_back_too_early() {
+    fn retry_after_is_rounded_up() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
         let header = |form: RetryAfter| form.header(Duration::from_millis(1_200), now);
         assert_eq!(header(RetryAfter::None), None);

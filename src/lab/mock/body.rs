@@ -1,5 +1,5 @@
-//! How bodies travel: answers whole, slowly or not to their end; requests as
-//! a length and a hash, however long they are.
+//! Bodies: responses are sent at once, slowly or not to their end; requests are
+//! reduced to a length and a hash.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-/// The pieces of a slow answer: enough to split any name between characters.
+/// The pieces of a slow response: enough to split names within characters.
 const PIECES: usize = 8;
 
-/// The pause before each piece of a slow answer: 0.4 s in all, which a client
-/// should survive.
+/// The pause before each piece of a slow response: 0.4 s in all, less than the
+/// time-outs of clients.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long the first half of a cut answer has to reach the client before the
-/// connection ends.
+/// The time for the first half of a cut response to reach the client before the
+/// connection is closed.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
-/// The body of an answer, as the steps in which it travels.
+/// The body of a response, as the steps in which it is sent.
 pub(super) struct PacedBody {
-    /// What is declared and has not been sent.
+    /// Declared bytes that are not sent yet.
     left: u64,
     steps: VecDeque<Step>,
     pause: Option<Pin<Box<Sleep>>>,
@@ -37,7 +37,7 @@ enum Step {
     Cut,
 }
 
-/// The end of an answer that was cut on purpose.
+/// Ends a response that is cut on purpose.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was cut on purpose")]
 pub(super) struct CutShort;
@@ -58,7 +58,7 @@ impl PacedBody {
         Self::new(left, pieces.flat_map(|piece| [Step::Wait(PAUSE), piece]))
     }
 
-    /// Declares everything, sends half and breaks off.
+    /// Declares the full length, sends half and fails.
     pub(super) fn cut(body: Bytes) -> Self {
         let left = body.len() as u64;
         let half = body.slice(..body.len() / 2);
@@ -104,13 +104,13 @@ impl Body for PacedBody {
         self.steps.is_empty()
     }
 
-    /// hyper declares this as the `Content-Length`.
+    /// hyper sends this as `Content-Length`.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
 }
 
-/// What came with a request.
+/// The body of a request, by length and hash.
 #[derive(Debug)]
 pub(super) struct BodyDigest {
     pub(super) bytes: u64,
@@ -118,11 +118,11 @@ pub(super) struct BodyDigest {
 }
 
 impl BodyDigest {
-    /// Reads a body to its end without keeping it.
+    /// Reads a body to its end and discards it.
     ///
     /// # Errors
     ///
-    /// Fails when the client breaks off.
+    /// The client closed the connection early.
     pub(super) async fn read(mut body: Incoming) -> hyper::Result<Self> {
         let (mut bytes, mut hash) = (0, blake3::Hasher::new());
         while let Some(frame) = body.frame().await {

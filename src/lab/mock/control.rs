@@ -1,16 +1,16 @@
-//! Control of a running mock, on the port of any region. Never counted, never
-//! delayed, never faulty, and open to whoever reaches the loopback address.
+//! Control of a running mock, on the port of any region. Control calls are not counted,
+//! not delayed and meet no faults.
 //!
 //! | call | meaning |
 //! |---|---|
-//! | `GET /-/counters` | everything counted since the start or the last reset |
-//! | `POST /-/reset` | count from zero |
-//! | `GET /-/behaviour` | the behaviour, all of it |
+//! | `GET /-/counters` | the counters since the start or the last reset |
+//! | `POST /-/reset` | set the counters to zero |
+//! | `GET /-/behaviour` | the whole behaviour |
 //! | `PUT /-/behaviour` | change the fields that the body names: `{"latency": "60ms", "faults": {"reset": 0.01}}` |
-//! | `POST /-/script` | what happens to this region's next requests, in order: `["500", "reset", "ok"]` |
+//! | `POST /-/script` | fates of this region's next requests, in order: `["500", "reset", "ok"]` |
 //!
-//! A change answers 204, a body that cannot be understood 400 and an unknown
-//! call 404, each refusal with the reason.
+//! A change returns 204, an invalid body 400 and an unknown call 404; refusals carry
+//! the reason.
 
 use http::{Method, Response};
 use http_body_util::{BodyExt as _, Limited};
@@ -24,10 +24,10 @@ use super::response::MockResponse;
 use super::state::MockState;
 use crate::region::Region;
 
-/// Room for a script of some ten thousand outcomes.
+/// Enough for a script of some ten thousand steps.
 const LARGEST_BODY: usize = 64 * 1024;
 
-/// Answers one control call; `verb` is what follows `/-/`.
+/// Serves one control call; `verb` is the path after `/-/`.
 pub(super) async fn serve(
     method: &Method,
     verb: &str,
@@ -49,9 +49,9 @@ pub(super) async fn serve(
             Ok(MockResponse::no_content())
         }),
         ("POST", "script") => read::<Vec<String>>(body).await.and_then(|names| {
-            let outcomes = names.iter().map(|name| name.parse());
-            let outcomes: Vec<ScriptStep> = outcomes.collect::<Result<_, _>>().map_err(refusal)?;
-            state.lock().script(region, outcomes);
+            let steps = names.iter().map(|name| name.parse());
+            let steps: Vec<ScriptStep> = steps.collect::<Result<_, _>>().map_err(refusal)?;
+            state.lock().script(region, steps);
             Ok(MockResponse::no_content())
         }),
         _ => Ok(MockResponse::not_found()),

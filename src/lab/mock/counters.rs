@@ -1,6 +1,5 @@
-//! What the mock has seen. Control calls are not counted. A request is
-//! counted when it arrives, its status or fault when that is decided, so a
-//! stalled request shows as a request without a status.
+//! The counters of the mock; control calls are not counted. A request is counted when
+//! it arrives, its status when the response is sent, so a stalled request has none.
 
 use std::collections::BTreeMap;
 
@@ -9,43 +8,43 @@ use serde::Serialize;
 use super::fault::Fault;
 use crate::region::Region;
 
-/// A snapshot of everything counted since the start or the last reset.
+/// A snapshot of the counters since the start or the last reset.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// By the name of the region.
     pub regions: BTreeMap<&'static str, RegionCounters>,
     /// By skill id; `opaque` stands for tokens that name no skill.
     pub skills: BTreeMap<String, SkillCounters>,
-    /// The most requests that were being answered at once.
+    /// The most requests that were in flight at once.
     pub peak_concurrent: u64,
 }
 
-/// What one region has seen.
+/// The counters of one region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RegionCounters {
     /// Connections accepted, those of control calls included.
     pub connections: u64,
     /// Requests that arrived.
     pub requests: u64,
-    /// Answers by status.
+    /// Responses by status.
     pub statuses: BTreeMap<u16, u64>,
     /// Requests by the template of their path.
     pub operations: BTreeMap<&'static str, u64>,
-    /// Faults that struck, scripted ones included.
+    /// Faults, scripted ones included.
     pub faults: BTreeMap<Fault, u64>,
 }
 
-/// What one skill has done.
+/// The counters of one skill.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SkillCounters {
-    /// Requests with a token of the skill.
+    /// Requests with the skill's token.
     pub requests: u64,
-    /// Those answered 429.
+    /// Responses with status 429.
     pub throttled: u64,
 }
 
 impl Counters {
-    /// Returns what a region has seen.
+    /// Returns the counters of a region.
     #[must_use]
     pub fn region(&self, region: Region) -> RegionCounters {
         self.regions.get(region.name()).cloned().unwrap_or_default()
@@ -63,7 +62,7 @@ impl Counters {
         self.regions.values().map(|region| region.connections).sum()
     }
 
-    /// Returns the answers of all regions that had this status.
+    /// Returns the responses of all regions with this status.
     #[must_use]
     pub fn status(&self, status: u16) -> u64 {
         let of = |region: &RegionCounters| region.statuses.get(&status).copied();

@@ -1,5 +1,4 @@
-//! What can go wrong between a request and its answer, how often, and in
-//! which order when a test writes it down.
+//! The faults of the mock: by rate, or scripted in order.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lab::names::UnknownName;
 
-/// One way for a request to go wrong.
+/// One way for a request to fail.
 #[derive(
     Clone,
     Copy,
@@ -31,40 +30,40 @@ use crate::lab::names::UnknownName;
     parse_err_fn = UnknownName::of::<Fault>
 )]
 pub enum Fault {
-    /// 500 instead of the answer.
+    /// 500 instead of the response.
     #[serde(rename = "500")]
     #[strum(serialize = "500")]
     Error500,
-    /// 503 instead of the answer.
+    /// 503 instead of the response.
     #[serde(rename = "503")]
     #[strum(serialize = "503")]
     Unavailable503,
-    /// 429 instead of the answer, whatever the quotas say.
+    /// 429 instead of the response, regardless of the quotas.
     #[serde(rename = "429")]
     #[strum(serialize = "429")]
     Throttle429,
-    /// The connection is reset without an answer (HTTP/2: the stream).
+    /// The connection (in HTTP/2 the stream) is reset without a response.
     Reset,
-    /// The answer ends half-way through the length that it declares.
+    /// The response ends after half of its declared length.
     Cut,
-    /// No answer, ever; the connection stays open.
+    /// No response; the connection stays open.
     Stall,
     /// The HTML page of a captive portal, with status 200.
     #[serde(rename = "html")]
     #[strum(serialize = "html")]
     Html200,
-    /// The answer arrives in eight pieces, 50 ms apart.
+    /// The response arrives in eight pieces, 50 ms apart.
     #[serde(rename = "slow")]
     #[strum(serialize = "slow")]
     SlowBody,
 }
 
-/// What happens to one request.
+/// What a script does with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptStep {
-    /// It gets the answer it deserves. Written `ok`.
+    /// It is served as usual. Written `ok`.
     Normal,
-    /// It goes wrong. Written as the fault's name.
+    /// It meets a fault. Written as the fault's name.
     Fault(Fault),
 }
 
@@ -80,26 +79,26 @@ impl FromStr for ScriptStep {
     }
 }
 
-/// How often each fault strikes: rates from 0 to 1 whose sum is at most 1.
+/// The rate of each fault: numbers from 0 to 1 whose sum is at most 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<Fault, f64>", into = "BTreeMap<Fault, f64>")]
 pub struct Faults(BTreeMap<Fault, f64>);
 
-/// Fault rates that are no rates, or that exceed 1 together.
+/// A fault rate is outside 0 to 1, or their sum exceeds 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fault rates must be from 0 to 1, and their sum at most 1")]
 pub struct BadRates;
 
 impl Faults {
-    /// Checks the rates. Faults that are not named never strike.
+    /// Checks the rates. The rate of any other fault is 0.
     ///
     /// # Errors
     ///
-    /// Fails when a rate is outside 0 to 1, or the sum is above 1.
+    /// A rate is outside 0 to 1, or the sum is above 1.
     pub fn new(rates: impl IntoIterator<Item = (Fault, f64)>) -> Result<Self, BadRates> {
         let mut rates: BTreeMap<_, _> = rates.into_iter().collect();
         let sound = rates.values().all(|rate| (0.0..=1.0).contains(rate));
-        // The margin forgives the rounding of ten times a tenth.
+        // The margin allows for rounding: ten times 0.1 is not exactly 1.
         if !sound || rates.values().sum::<f64>() > 1.0 + 1e-9 {
             return Err(BadRates);
         }
@@ -107,7 +106,7 @@ impl Faults {
         Ok(Self(rates))
     }
 
-    /// Returns the fault that strikes, for a `roll` from 0 to below 1.
+    /// Returns the fault for a `roll` from 0 to below 1.
     pub(super) fn strike(&self, roll: f64) -> Option<Fault> {
         let mut below = 0.0;
         let mut struck = self.0.iter().filter(|(_, rate)| {
@@ -137,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_share_the_dice_by_their_rates() {
+    fn a_roll_selects_a_fault_by_its_rate() {
         let faults = Faults::new([(Fault::Reset, 0.25), (Fault::Error500, 0.5)]).unwrap();
         assert_eq!(faults.strike(0.0), Some(Fault::Error500));
         assert_eq!(faults.strike(0.49), Some(Fault::Error500));
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_are_no_rates_are_refused() {
+    fn rates_outside_0_to_1_are_refused() {
         for rate in [-0.1, 1.1, f64::NAN] {
             assert_eq!(Faults::new([(Fault::Cut, rate)]), Err(BadRates));
         }
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_read_by_name() {
+    fn script_steps_are_parsed_by_name() {
         assert_eq!("ok".parse(), Ok(ScriptStep::Normal));
         assert_eq!("reset".parse(), Ok(ScriptStep::Fault(Fault::Reset)));
         let refusal = "nok".parse::<ScriptStep>().unwrap_err().to_string();

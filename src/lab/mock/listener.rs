@@ -1,5 +1,5 @@
-//! One region's listener: accepts, serves HTTP/1.1 and HTTP/2 on each
-//! connection, owns the connections' tasks, and sees them off at the end.
+//! The listener of one region: accepts connections, serves HTTP/1.1 and HTTP/2 on
+//! them, owns their tasks and waits for them at the end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use super::state::MockState;
 use super::stream::{ResetSwitch, ResettableStream};
 use crate::region::Region;
 
-/// Binds a loopback address; any other is refused.
+/// Binds an address; refuses any but a loopback address.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().is_loopback() {
         let why = format!("mock: {address} is not a loopback address");
@@ -43,37 +43,37 @@ pub(super) async fn listen(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     state.lock().counters.connected(region);
-                    connections.spawn(converse(stream, region, Arc::clone(&state), closing.clone()));
+                    connections.spawn(serve(stream, region, Arc::clone(&state), closing.clone()));
                 }
-                // Out of file descriptors, most likely: let some be freed.
+                // Most likely out of file descriptors: wait until some are free.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             },
-            Some(ended) = connections.join_next() => surface(ended),
+            Some(ended) = connections.join_next() => resume_panic(ended),
             _ = closing.changed() => break,
         }
     }
     drop(listener);
     while let Some(ended) = connections.join_next().await {
-        surface(ended);
+        resume_panic(ended);
     }
 }
 
-/// Serves one connection to its end. Its failures are the client's to notice.
-async fn converse(
+/// Serves one connection to its end. The client notices its failures.
+async fn serve(
     stream: TcpStream,
     region: Region,
     state: Arc<MockState>,
     mut closing: watch::Receiver<bool>,
 ) {
-    let ending = ResetSwitch::default();
-    let Ok(wire) = ResettableStream::new(stream, ending.clone()) else {
+    let reset = ResetSwitch::default();
+    let Ok(stream) = ResettableStream::new(stream, reset.clone()) else {
         return;
     };
     let service =
-        service_fn(|request| service::serve(request, region, Arc::clone(&state), ending.clone()));
-    // The executor runs HTTP/2 streams, which end with their connection.
+        service_fn(|request| service::serve(request, region, Arc::clone(&state), reset.clone()));
+    // The executor runs HTTP/2 streams, which end with the connection.
     let server = auto::Builder::new(TokioExecutor::new());
-    let connection = server.serve_connection(TokioIo::new(wire), service);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -82,9 +82,9 @@ async fn converse(
     let _ = connection.await;
 }
 
-/// Passes a panic on to whoever joins the task: a mock that fails must fail
-/// the test, not look like a fault.
-pub(super) fn surface(ended: Result<(), JoinError>) {
+/// Resumes the panic of a task: a defect of the mock has to fail the test instead of
+/// looking like a fault.
+pub(super) fn resume_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
     {

@@ -1,5 +1,5 @@
-//! Which operation a method and a path name, and the value it answers with.
-//! Pure. Values other than those of a person are the same for everyone.
+//! The operations of the mock: which one a request names, and its response. Pure. Values
+//! other than a person's are the same for everyone.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -25,9 +25,9 @@ pub(super) enum Operation {
     CountryAndPostalCode,
     InSkillProducts,
     Directive,
-    /// Any other call below a version that exists: what was received is told.
+    /// Any other path below a known version: returns what was received.
     Echo,
-    /// Nothing lives here.
+    /// Any other path.
     Unknown,
 }
 
@@ -83,7 +83,7 @@ impl Operation {
         }
     }
 
-    /// Returns the template that counters show: no identifier is ever in it.
+    /// Returns the path template for the counters, without identifiers.
     pub(super) fn template(self) -> &'static str {
         match self {
             Self::PersonName => "/v2/persons/~current/profile/name",
@@ -107,8 +107,7 @@ impl Operation {
         }
     }
 
-    /// Answers with the value; `echo` is what there is to say about the
-    /// request itself.
+    /// Returns the response; `echo` describes the request.
     pub(super) fn answer(self, person: &Person, shape: NameShape, echo: Value) -> MockResponse {
         let name = |name: &str| match shape {
             NameShape::Object => json!({"name": name}),
@@ -151,7 +150,7 @@ impl Operation {
     }
 }
 
-/// Undoes the one escape that clients use: `%7Ecurrent` is `~current`.
+/// Undoes the one escape that clients use, `%7Ecurrent`.
 fn plain(segment: &str) -> &str {
     if segment.eq_ignore_ascii_case("%7Ecurrent") {
         return "~current";
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_of_its_own_is_echoed_below_a_version_and_unknown_elsewhere() {
+    fn other_paths_are_echoed_below_a_version_and_unknown_elsewhere() {
         assert_eq!(get("/v1/alerts/reminders"), Operation::Echo);
         assert_eq!(Operation::of(&Method::PUT, "/v3/events"), Operation::Echo);
         assert_eq!(

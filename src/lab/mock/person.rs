@@ -1,6 +1,5 @@
-//! Who speaks. A person is computed from a token and from nothing else, so a
-//! test knows what the answer to each of its tokens must be, and an answer
-//! that went to the wrong caller shows.
+//! The speaker. A person is computed from the token alone, so a test knows the right
+//! response to each of its tokens and sees a response that went to the wrong caller.
 
 use super::token::{Claims, Note};
 

@@ -1,5 +1,5 @@
-//! Every answer that the mock gives, in Alexa's own words where they are
-//! documented or have been seen. Values only: how they travel is in `body`.
+//! The responses of the mock, with Alexa's own bodies where they are documented or
+//! have been observed. Values only; `body` sends them.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,7 +12,7 @@ use super::scenario::TokenScenario;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html");
 
-/// A status, what comes with it, and the bytes of the body.
+/// A status, its header fields and its body.
 #[derive(Clone, Debug)]
 pub(super) struct MockResponse {
     pub(super) status: StatusCode,
@@ -65,8 +65,7 @@ impl MockResponse {
         Self::refusal(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", why)
     }
 
-    /// What the content delivery network in front of Alexa says to a GET with
-    /// a body.
+    /// The response of the content delivery network before Alexa to a GET with a body.
     pub(super) fn blocked() -> Self {
         let page = "<HTML><HEAD><TITLE>ERROR: The request could not be satisfied</TITLE></HEAD>\
                     <BODY><H1>403 ERROR</H1><H2>The request could not be satisfied.</H2>Bad request.\
@@ -74,14 +73,14 @@ impl MockResponse {
         Self::new(StatusCode::FORBIDDEN, Some(HTML), page.to_owned())
     }
 
-    /// What a network that wants a log-in says to everything.
+    /// The log-in page of a captive portal.
     pub(super) fn captive_portal() -> Self {
         let page = "<!doctype html><title>Welcome</title><p>Please sign in to use this network.\n";
         Self::new(StatusCode::OK, Some(HTML), page.to_owned())
     }
 
-    /// Returns the answer that a token asks for, or none when it asks for the
-    /// value. `throttled` is the answer to a throttled skill.
+    /// Returns the response that a token's scenario asks for; `None` is the value.
+    /// `throttled` builds the response to a throttled skill.
     pub(super) fn to(scenario: TokenScenario, throttled: impl FnOnce() -> Self) -> Option<Self> {
         let denied = |reason: &str| {
             let why = format!("Access denied with reason: {reason}");
@@ -104,7 +103,7 @@ impl MockResponse {
         })
     }
 
-    /// Begins the response; the body is for the caller to choose.
+    /// Starts the response; the caller adds the body.
     pub(super) fn head(&self) -> Builder {
         let mut head = Response::builder().status(self.status);
         if let Some(kind) = &self.content_type {

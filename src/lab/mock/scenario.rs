@@ -1,8 +1,8 @@
-//! What a minted token asks the mock to answer. The bodies are in `answer`.
+//! The response that a minted token asks the mock for; `response` has the bodies.
 
 use crate::lab::names::UnknownName;
 
-/// The answer that a token brings about wherever it is shown.
+/// The response to every request with the token.
 #[derive(
     Clone,
     Copy,
@@ -35,7 +35,7 @@ pub enum TokenScenario {
     Unauthorized,
     /// 404.
     NotFound,
-    /// 429: the skill has been throttled, whatever the quotas say.
+    /// 429: the skill has been throttled, regardless of the quotas.
     Throttled,
     /// 500.
     Error,
@@ -52,14 +52,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_reads_back_by_its_name() {
+    fn every_scenario_is_parsed_by_its_name() {
         for scenario in TokenScenario::iter() {
             assert_eq!(scenario.to_string().parse(), Ok(scenario));
         }
     }
 
     #[test]
-    fn an_unknown_scenario_is_told_the_known_ones() {
+    fn the_error_for_an_unknown_scenario_lists_the_known_ones() {
         let refusal = "consent".parse::<TokenScenario>().unwrap_err().to_string();
         assert!(refusal.starts_with("unknown name `consent`: expected one of ok, no-consent,"));
     }

@@ -1,6 +1,5 @@
-//! One request of one region: what it is judged to deserve, and what becomes
-//! of that on the way back. A fault or a script changes only the second, so a
-//! request that is reset has used up its quota like any other.
+//! One request of one region: the response that Alexa would send, then the faults that
+//! change it on its way back. A request that is reset counts against its quota.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -24,10 +23,10 @@ use super::stream::ResetSwitch;
 use super::token::Claims;
 use crate::region::Region;
 
-/// The skill of a token that names none.
+/// Stands for the skill of a token that names none.
 const OPAQUE: &str = "opaque";
 
-/// What a throttled client is told when no window knows better.
+/// How long a client waits when no window says so.
 const THROTTLED: Duration = Duration::from_secs(1);
 
 /// Makes hyper end the connection, or in HTTP/2 the stream, without a response.
@@ -35,7 +34,7 @@ const THROTTLED: Duration = Duration::from_secs(1);
 #[error("no response: a fault, or the client left")]
 pub(super) struct NoResponse;
 
-/// A request as the checks see it.
+/// A request, parsed for the checks.
 struct Call {
     region: Region,
     head: Parts,
@@ -48,12 +47,12 @@ struct Credential {
     claims: Option<Claims>,
 }
 
-/// Answers one request on a connection of `region`.
+/// Serves one request on a connection of `region`.
 pub(super) async fn serve(
     request: Request<Incoming>,
     region: Region,
     state: Arc<MockState>,
-    ending: ResetSwitch,
+    reset: ResetSwitch,
 ) -> Result<Response<PacedBody>, NoResponse> {
     let (head, body) = request.into_parts();
     if let Some(verb) = head.uri.path().strip_prefix("/-/") {
@@ -70,12 +69,12 @@ pub(super) async fn serve(
     let (_present, plan) = state.arrive(region, operation.template(), call.skill());
     let received = BodyDigest::read(body).await.map_err(|_| NoResponse)?;
     wait(plan.latency / 2).await;
-    let deserved = judge(&call, &received, &state);
+    let response = judge(&call, &received, &state);
     wait(plan.latency / 2).await;
-    relay(&call, deserved, &plan, &state, &ending).await
+    relay(&call, response, &plan, &state, &reset).await
 }
 
-/// Returns the answer that a request deserves, by Alexa's order of checks.
+/// Returns the response that Alexa would send, checked in Alexa's order.
 fn judge(call: &Call, received: &BodyDigest, state: &MockState) -> MockResponse {
     if call.head.method == Method::GET && received.bytes > 0 {
         return MockResponse::blocked();
@@ -117,19 +116,19 @@ fn judge(call: &Call, received: &BodyDigest, state: &MockState) -> MockResponse 
     })
 }
 
-/// Sends what was deserved, or what a fault leaves of it.
+/// Sends the response, changed by the fault if there is one.
 async fn relay(
     call: &Call,
-    deserved: MockResponse,
+    response: MockResponse,
     plan: &RequestPlan,
     state: &MockState,
-    ending: &ResetSwitch,
+    reset: &ResetSwitch,
 ) -> Result<Response<PacedBody>, NoResponse> {
     let answer = match plan.fault {
         Some(Fault::Reset) => {
-            // In HTTP/2 only the stream is reset; others share the connection.
+            // HTTP/2 resets only the stream: others share the connection.
             if call.head.version < Version::HTTP_2 {
-                ending.reset();
+                reset.reset();
             }
             return Err(NoResponse);
         }
@@ -141,7 +140,7 @@ async fn relay(
             let form = state.lock().behaviour.retry_after;
             MockResponse::throttled(form.header(THROTTLED, SystemTime::now()))
         }
-        Some(Fault::Cut | Fault::SlowBody) | None => deserved,
+        Some(Fault::Cut | Fault::SlowBody) | None => response,
     };
     let status = answer.status.as_u16();
     state.answered(call.region, call.skill(), status);
@@ -155,7 +154,7 @@ async fn relay(
     Ok(head.body(body).expect("every header is plain text"))
 }
 
-/// Takes no time, not even a timer's grain, when there is none to take.
+/// Sleeps; returns at once if `time` is zero, without waiting for a timer tick.
 async fn wait(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
@@ -181,7 +180,7 @@ impl Credential {
         })
     }
 
-    /// Returns whose quota the request uses up.
+    /// Returns the skill whose quota the request counts against.
     fn skill(&self) -> &str {
         let claims = self.claims.as_ref();
         claims.map_or(OPAQUE, |claims| &claims.sub)

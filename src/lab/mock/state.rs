@@ -1,5 +1,5 @@
-//! What the three regions of a mock share, behind one lock that is held for a
-//! few instructions and never across an await.
+//! The state that the three regions of a mock share, behind one lock that is never
+//! held across an await.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -24,10 +24,10 @@ pub(super) struct Guarded {
     dice: fastrand::Rng,
     scripts: HashMap<Region, VecDeque<ScriptStep>>,
     windows: Windows,
-    concurrent: u64,
+    in_flight: u64,
 }
 
-/// What chance and the script have in store for a request.
+/// What the script, or else chance, decides for a request.
 pub(super) struct RequestPlan {
     pub(super) fault: Option<Fault>,
     pub(super) latency: Duration,
@@ -42,7 +42,7 @@ impl MockState {
             behaviour,
             counters: Counters::default(),
             scripts: HashMap::new(),
-            concurrent: 0,
+            in_flight: 0,
         }))
     }
 
@@ -50,7 +50,7 @@ impl MockState {
         self.0.lock()
     }
 
-    /// Counts a request until the guard is dropped, and draws its plan.
+    /// Draws the plan of a request and counts it as in flight until the guard is dropped.
     pub(super) fn arrive(
         &self,
         region: Region,
@@ -58,8 +58,8 @@ impl MockState {
         skill: Option<&str>,
     ) -> (InFlight<'_>, RequestPlan) {
         let mut inner = self.lock();
-        inner.concurrent += 1;
-        let concurrent = inner.concurrent;
+        inner.in_flight += 1;
+        let concurrent = inner.in_flight;
         inner.counters.arrived(region, operation, skill, concurrent);
         let plan = inner.draw(region);
         if let Some(fault) = plan.fault {
@@ -68,14 +68,14 @@ impl MockState {
         (InFlight(self), plan)
     }
 
-    /// Counts the status of an answer on its way.
+    /// Counts the status of a response.
     pub(super) fn answered(&self, region: Region, skill: Option<&str>, status: u16) {
         self.lock().counters.answered(region, skill, status);
     }
 }
 
 impl Guarded {
-    /// Replaces the behaviour. The dice start anew only with a new seed.
+    /// Replaces the behaviour. Only a new seed restarts the random numbers.
     pub(super) fn behave(&mut self, behaviour: MockBehaviour) {
         if behaviour.seed != self.behaviour.seed {
             self.dice = fastrand::Rng::with_seed(behaviour.seed);
@@ -83,12 +83,8 @@ impl Guarded {
         self.behaviour = behaviour;
     }
 
-    pub(super) fn script(
-        &mut self,
-        region: Region,
-        outcomes: impl IntoIterator<Item = ScriptStep>,
-    ) {
-        self.scripts.entry(region).or_default().extend(outcomes);
+    pub(super) fn script(&mut self, region: Region, steps: impl IntoIterator<Item = ScriptStep>) {
+        self.scripts.entry(region).or_default().extend(steps);
     }
 
     pub(super) fn admit(&mut self, region: Region, skill: &str) -> Result<(), Duration> {
@@ -96,8 +92,8 @@ impl Guarded {
         self.windows.admit(region, skill, &self.behaviour, now)
     }
 
-    /// Every request throws the same dice, so that a script or a change of
-    /// rates does not shift the luck of those that follow.
+    /// Every request draws the same numbers, so that a script or a change of rates does
+    /// not change the plans of later requests.
     fn draw(&mut self, region: Region) -> RequestPlan {
         let (luck, stray) = (self.dice.f64(), self.dice.f64());
         let request_id = self.dice.u128(..);
@@ -116,12 +112,12 @@ impl Guarded {
     }
 }
 
-/// A request that is being answered.
+/// A request in flight.
 pub(super) struct InFlight<'a>(&'a MockState);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.lock().concurrent -= 1;
+        self.0.lock().in_flight -= 1;
     }
 }
 

@@ -1,6 +1,6 @@
-//! A TCP connection that can be told to end with a reset. hyper owns the
-//! stream while it serves, and `SO_LINGER` must be set on the stream itself
-//! just before it closes: hence a wrapper that does so when it is dropped.
+//! A TCP stream that can be closed with a reset. `SO_LINGER` has to be set just before
+//! the stream is closed, and hyper owns the stream by then: this wrapper sets it when
+//! it is dropped.
 
 use std::io;
 use std::pin::Pin;
@@ -11,35 +11,35 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The connection, as hyper sees it.
+/// The stream that hyper serves.
 pub(super) struct ResettableStream {
     stream: TcpStream,
-    ending: ResetSwitch,
+    reset: ResetSwitch,
 }
 
-/// How the connection ends; cloned into the service that may change it.
+/// Decides how the connection closes; the service has a clone.
 #[derive(Clone, Default)]
 pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
 impl ResetSwitch {
-    /// Makes the connection end with RST instead of FIN.
+    /// Makes the connection close with RST instead of FIN.
     pub(super) fn reset(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl ResettableStream {
-    /// Answers leave at once: a mock must not add Nagle's delays to its own.
-    pub(super) fn new(stream: TcpStream, ending: ResetSwitch) -> io::Result<Self> {
+    /// Turns off Nagle's algorithm, which would add to the mock's latency.
+    pub(super) fn new(stream: TcpStream, reset: ResetSwitch) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, ending })
+        Ok(Self { stream, reset })
     }
 }
 
 impl Drop for ResettableStream {
     fn drop(&mut self) {
-        if self.ending.0.load(Ordering::Relaxed) {
-            // A failure means that the connection is gone already.
+        if self.reset.0.load(Ordering::Relaxed) {
+            // Fails only if the connection is closed already.
             let _ = self.stream.set_zero_linger();
         }
     }

@@ -1,7 +1,6 @@
-//! Tokens as Alexa makes them, byte for byte in shape and size, and what the
-//! mock reads in them. Every minted token is unique and carries all that the
-//! mock needs, so nothing is registered anywhere. Nothing is signed: the
-//! signature is noise, because no client can check the real one either.
+//! Tokens in the shape and size of Alexa's, and what the mock reads in them. Every minted
+//! token is unique and carries everything that the mock needs, so none is registered.
+//! The signature is random: no client can check the real one either.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::scenario::TokenScenario;
 use crate::region::Region;
 
-/// The skill of tokens that name none.
+/// The default skill of a minted token.
 pub const EXAMPLE_SKILL: &str = "amzn1.ask.skill.5f1c0b7e-2d4a-4c39-9e61-8a7b3d0f2c15";
 
 /// How long Alexa's own tokens are valid.
@@ -24,10 +23,10 @@ const LONGEST_NAME: usize = 200;
 /// The bytes behind the 440 base64 characters of `context`.
 const CONTEXT_BYTES: usize = 330;
 
-/// What opens a `context` that [`TokenSpec::mint`] wrote.
+/// The first line of a `context` that [`TokenSpec::mint`] wrote.
 const MARK: &str = "mock";
 
-/// What a minted token says.
+/// The content of a minted token.
 #[derive(Clone, Debug)]
 pub struct TokenSpec {
     /// The region whose API accepts the token.
@@ -41,7 +40,7 @@ pub struct TokenSpec {
     /// The name of the speaker, cut after 200 bytes and without control
     /// characters; without one, every token has a speaker of its own.
     pub person: Option<String>,
-    /// What the mock answers to it.
+    /// The mock's response to the token.
     pub scenario: TokenScenario,
 }
 
@@ -94,7 +93,7 @@ impl TokenSpec {
     }
 }
 
-/// The claims of a token; those that the mock does not judge may be missing.
+/// The claims of a token; those that the mock does not check may be missing.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Claims {
     aud: String,
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_minted_reads_back() {
+    fn a_minted_token_is_read_back() {
         for scenario in TokenScenario::iter() {
             for name in ["", "山田太郎", "José García"] {
                 let person = Some(name.to_owned());
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_name_is_cut_between_characters() {
+    fn a_long_name_is_cut_between_characters() {
         let person = Some("山\n".repeat(1000));
         let spec = TokenSpec {
             person,
