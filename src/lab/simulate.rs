@@ -1,29 +1,31 @@
-//! What a configuration would do to a day's traffic, before it meets any.
+//! What a configuration would do to real traffic, computed in advance.
 //!
-//! A [`Trace`] of requests runs through the real pipeline, [`Gateway`], on paused
-//! time and in this thread alone; only the network is a model ([`Alexa`]). One
-//! hour of traffic takes about as long as the machine needs to compute it, and
-//! the same seed gives the same [`Report`].
+//! A [`Trace`] of requests runs through the real pipeline, [`Gateway`], on paused time
+//! and in one thread; only the network is replaced by a model ([`Alexa`]). An hour of
+//! traffic takes as long as the machine needs to compute it, and the same seed gives the
+//! same [`Report`].
 //!
-//! | part | what it is |
+//! | part | job |
 //! |---|---|
-//! | [`trace`] | who asks what, and when: drawn from a seed, or given |
-//! | [`log`] | a trace out of the log lines of `serve` |
+//! | [`trace`] | the requests: drawn from a seed, or given |
+//! | [`log`] | a trace from the log of `serve` |
 //! | [`upstream`] | the modelled Alexa: latency, quotas, faults, outages |
-//! | [`play`] | runs a trace through a gateway |
-//! | [`report`] | what came of it, in all or between two moments |
-//! | [`plot`] | the same as a picture |
+//! | [`play`] | plays a trace through a gateway |
+//! | [`report`], [`figures`] | the result, and the figures computed from it |
+//! | [`plot`] | the result as a picture |
 //!
-//! Time moves in whole milliseconds, as tokio's timers do. What the gateway
-//! itself computes takes no time here, so a hit takes none.
+//! Time moves in whole milliseconds, as tokio's timers do. Computing takes no time
+//! here: the latency of a hit is zero.
 //!
 //! [`Gateway`]: crate::gateway::Gateway
 
-mod book;
+pub mod figures;
 pub mod log;
 pub mod play;
 pub mod plot;
+mod recorder;
 pub mod report;
+mod requests;
 mod token;
 pub mod trace;
 pub mod upstream;

@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use super::json::JsonFormat;
 use crate::cache::status::{CacheStatus, Forward};
 use crate::lab::simulate::log::read;
-use crate::lab::simulate::trace::{Ask, Target};
+use crate::lab::simulate::trace::{Target, TraceRequest};
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::region::Region;
@@ -40,14 +40,14 @@ fn simulate_reads_the_log_lines_of_real_requests() {
     });
     let read = read(BufReader::new(log)).unwrap();
     assert_eq!((read.requests, read.skipped), (2, 1));
-    let asks: Vec<_> = read.trace.asks().collect();
-    let (get, post) = match asks[0].region {
-        Region::Eu => (asks[0], asks[1]),
-        _ => (asks[1], asks[0]),
+    let requests: Vec<_> = read.trace.requests().collect();
+    let (get, post) = match requests[0].region {
+        Region::Eu => (requests[0], requests[1]),
+        _ => (requests[1], requests[0]),
     };
-    let of = |ask: Ask| {
-        let target = &read.trace.targets[ask.target as usize];
-        let skill = &read.trace.skills[ask.skill as usize];
+    let of = |request: TraceRequest| {
+        let target = &read.trace.targets[request.target as usize];
+        let skill = &read.trace.skills[request.skill as usize];
         (target.clone(), skill.as_ref().map(ToString::to_string))
     };
     assert_eq!(

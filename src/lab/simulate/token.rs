@@ -1,6 +1,7 @@
-//! Tokens of a simulation: of the real size and readable by the gateway, but
-//! cheap. Header and claims are made once for each skill and region; only the
-//! signature, which nobody can check, differs between turns and says whose it is.
+//! The tokens of a simulation: of real size, readable by the gateway, and cheap.
+//!
+//! Header and claims are made once per skill and region. Only the signature, which
+//! nobody can check, differs between turns; it encodes region and skill for the model.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -14,20 +15,20 @@ use crate::token::SkillId;
 /// The length of an RS256 signature in base64.
 const SIGNATURE: usize = 342;
 
-/// Far enough for any trace, for `exp` is compared with the wall clock.
+/// Longer than any trace: `exp` is compared with the wall clock.
 const LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The tokens of one skill in each region.
 pub(super) struct Tokens {
     /// Everything before the signature, by [`Region::index`].
-    heads: [Vec<u8>; 3],
+    prefixes: [Vec<u8>; 3],
     skill: u32,
 }
 
 impl Tokens {
-    /// Tokens that name a skill, or opaque ones.
+    /// Creates tokens that name a skill, or opaque ones without an id.
     pub(super) fn new(id: Option<&SkillId>, skill: u32) -> Self {
-        let head = |region| {
+        let prefix = |region| {
             let Some(id) = id else {
                 return b"Bearer Atza|".to_vec();
             };
@@ -39,30 +40,30 @@ impl Tokens {
             };
             let token = token.mint();
             let end = token.rfind('.').map_or(0, |dot| dot + 1);
-            let mut head = b"Bearer ".to_vec();
-            head.extend_from_slice(&token.as_bytes()[..end]);
-            head
+            let mut prefix = b"Bearer ".to_vec();
+            prefix.extend_from_slice(&token.as_bytes()[..end]);
+            prefix
         };
         Self {
-            heads: Region::ALL.map(head),
+            prefixes: Region::ALL.map(prefix),
             skill,
         }
     }
 
-    /// The credentials of one turn.
+    /// Returns the credentials of one turn.
     pub(super) fn of(&self, region: Region, turn: u32) -> HeaderValue {
-        let head = &self.heads[region.index()];
-        let mut token = Vec::with_capacity(head.len() + SIGNATURE);
-        token.extend_from_slice(head);
+        let prefix = &self.prefixes[region.index()];
+        let mut token = Vec::with_capacity(prefix.len() + SIGNATURE);
+        token.extend_from_slice(prefix);
         // Writing to a vector cannot fail.
         write!(token, "{}-{}-{turn}-", region.index(), self.skill).ok();
-        token.resize(head.len() + SIGNATURE, b'A');
+        token.resize(prefix.len() + SIGNATURE, b'A');
         HeaderValue::from_maybe_shared(bytes::Bytes::from(token))
-            .unwrap_or_else(|_| HeaderValue::from_static("Bearer unreadable"))
+            .expect("base64 and digits are a header value")
     }
 }
 
-/// The region and the skill that a token was made for.
+/// Reads the region and the skill number from credentials.
 pub(super) fn owner(credentials: &HeaderValue) -> Option<(Region, u32)> {
     let bytes = credentials.as_bytes();
     let signature = bytes.get(bytes.len().checked_sub(SIGNATURE)?..)?;
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_and_opaque_tokens_are_told_apart_too() {
+    fn tokens_differ_by_turn_also_if_they_are_opaque() {
         let tokens = Tokens::new(None, 3);
         assert_ne!(tokens.of(Region::Na, 1), tokens.of(Region::Na, 2));
         assert_eq!(tokens.of(Region::Na, 1), tokens.of(Region::Na, 1));

@@ -1,25 +1,32 @@
-//! The figures of simulations side by side. Pure: figures in, text out.
+//! The table of `simulate`: figures in, text out.
 
 use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::Column;
 use crate::lab::cli::figures::{count, time};
-use crate::lab::simulate::report::Figures;
+use crate::lab::simulate::figures::Figures;
 
-/// A row: what it is called, and its figure.
+/// The figures of one configuration. Serialized, an element of the JSON output.
+#[derive(serde::Serialize)]
+pub(super) struct Column {
+    pub(super) config: String,
+    #[serde(flatten)]
+    pub(super) figures: Figures,
+}
+
+/// The name of a row, and its figure.
 type Row = (&'static str, fn(&Figures) -> String);
 
 const ROWS: [Row; 23] = [
-    ("requests of the skills", |f| count(f.counts.asked)),
+    ("requests of skills", |f| count(f.counts.asked)),
     ("  served in time", |f| share(f.counts.served, f)),
     ("  served late", |f| share(f.counts.late, f)),
     ("  429s relayed from Alexa", |f| {
         share(f.counts.relayed_429, f)
     }),
-    ("  429s made by the gateway", |f| {
+    ("  429s from the gateway", |f| {
         share(f.counts.refused_429, f)
     }),
     ("  other failures", |f| share(f.counts.failed, f)),
@@ -30,25 +37,27 @@ const ROWS: [Row; 23] = [
     ("collapsed share", |f| percent(f.collapsed_share)),
     ("calls to Alexa", |f| count(f.counts.attempts)),
     ("  rate", |f| per_second(f.upstream_per_second)),
-    ("  most in a second", |f| count(f.upstream_peak_per_second)),
-    ("  for each request", |f| {
+    ("  peak, in one second", |f| {
+        count(f.upstream_peak_per_second)
+    }),
+    ("  per request", |f| {
         format!("{:.3}", f.counts.attempts_per_request())
     }),
     ("  429s that Alexa answered", |f| count(f.counts.throttled)),
-    ("wait for quotas, p50", |f| millis(f.wait_p50_ms)),
-    ("wait for quotas, p99", |f| millis(f.wait_p99_ms)),
-    ("latency of answers, p99", |f| millis(f.latency_p99_ms)),
-    ("latest after its deadline", |f| millis(f.latest_ms)),
+    ("wait for a quota, p50", |f| millis(f.wait_p50_ms)),
+    ("wait for a quota, p99", |f| millis(f.wait_p99_ms)),
+    ("latency of 2xx, p99", |f| millis(f.latency_p99_ms)),
+    ("longest past deadline", |f| millis(f.latest_ms)),
     ("time to a refusal, p99", |f| millis(f.refusal_p99_ms)),
     ("slowest refusal", |f| millis(f.refusal_max_ms)),
-    ("longest queue of a region", |f| count(f.peak_queue)),
+    ("longest queue, one region", |f| count(f.peak_queue)),
     ("skills", |f| count(f.skills.len() as u64)),
-    ("fairness (Jain, 1 is fair)", |f| {
+    ("fairness (Jain; 1 = equal)", |f| {
         format!("{:.4}", f.fairness)
     }),
 ];
 
-/// Lays out one column for each configuration.
+/// Lays out a column per configuration.
 pub(super) fn table(columns: &[Column]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
@@ -64,21 +73,19 @@ pub(super) fn table(columns: &[Column]) -> Table {
     table
 }
 
-/// A number of requests and what part of all it is.
+/// A number of requests and its share of all requests.
 fn share(part: u64, figures: &Figures) -> String {
-    match part {
-        0 => "0".to_owned(),
-        part => {
-            let share = part as f64 / figures.counts.asked as f64;
-            format!("{} ({})", count(part), percent(share))
-        }
+    if part == 0 {
+        return "0".to_owned();
     }
+    let share = part as f64 / figures.counts.asked as f64;
+    format!("{} ({})", count(part), percent(share))
 }
 
 fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     match percent {
-        // Neither nothing nor everything may come of rounding.
+        // Rounding must not show 0 % or 100 % for anything else.
         _ if percent > 0.0 && percent < 0.01 => "< 0.01 %".to_owned(),
         _ if percent < 100.0 && percent > 99.99 => "> 99.99 %".to_owned(),
         _ if percent > 99.0 && percent < 100.0 => format!("{percent:.2} %"),
@@ -100,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounding_makes_neither_nothing_nor_everything() {
+    fn rounding_shows_no_other_share_as_0_or_100_percent() {
         let percents = [0.0, 0.000_01, 0.004, 0.5, 0.995, 0.999_99, 1.0];
         assert_eq!(
             percents.map(percent),
