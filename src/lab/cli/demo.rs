@@ -1,47 +1,42 @@
-//! `alexa-gateway demo`: what the gateway is for, in half a minute. Flags,
-//! progress and the closing words live here; the morning itself is
+//! `alexa-gateway demo`: what the gateway does, in half a minute. The demo itself is
 //! [`crate::lab::demo`].
 //!
-//! The table goes to standard output, progress to standard error: a bar on a
-//! terminal, plain lines elsewhere.
+//! The table goes to standard output, progress to standard error.
 
+mod progress;
 mod verdict;
 
 use std::pin::pin;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-use self::verdict::{problems, summary, table};
-use crate::lab::demo::play::Seen;
-use crate::lab::demo::schedule::{Field, Load, SERVICES, Schedule};
-use crate::lab::demo::{LATENCY, QUOTA, Round, Stage};
+use self::progress::Progress;
+use self::verdict::{STRAIGHT, THROUGH, summary, table, violations};
+use crate::lab::demo::schedule::{ProfileField, SERVICES, Schedule, Spike};
+use crate::lab::demo::{JITTER, LATENCY, QUOTA, Stage};
 use crate::region::Region;
 
-/// Play a morning spike straight to a make-believe Alexa, then through the
-/// gateway, and compare.
+/// Play a morning spike straight to a mock of Alexa, then through the gateway, and
+/// compare.
 ///
-/// Everything runs in this process, on loopback; Amazon is not called. It takes
+/// Everything runs in this process on loopback, and Amazon is not called. It takes
 /// about 20 seconds.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Keep serving afterwards, to be tried out, until Ctrl-C.
+    /// Keep the mock and the gateway running afterwards, until Ctrl-C.
     #[arg(long)]
     stay: bool,
-    /// Where the random numbers of the spike start; both rounds share them.
+    /// The seed of the spike; both runs play the same requests.
     #[arg(long, default_value_t = 7)]
     seed: u64,
 }
 
-/// Plays both rounds and prints what came of them; ends early when `shutdown`
-/// completes.
+/// Plays both runs and prints the result; ends early when `shutdown` completes.
 ///
 /// # Errors
-///
-/// Fails when nothing can be started, and when a round shows something that
-/// must not be: an answer that belongs to another token, a request that ends in
-/// neither 200 nor 429, or a call of the gateway beyond the quota.
+/// The stage cannot be built, or a run shows a violation: a response that belongs to
+/// another token, a request that ends in neither 200 nor 429, or a call of the gateway
+/// beyond the quota.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let schedule = Schedule::draw(&Load::MORNING, args.seed);
+    let schedule = Schedule::draw(&Spike::MORNING, args.seed);
     let mut stage = Stage::build(args.seed).await?;
     let mut shutdown = pin!(shutdown);
     tokio::select! {
@@ -56,110 +51,66 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     Ok(())
 }
 
-/// Plays both rounds, and prints the table and what it means.
-#[expect(clippy::print_stdout, reason = "the table is this command's output")]
+/// Plays both runs, and prints the table and the summary.
+#[expect(clippy::print_stdout, reason = "the output of this command")]
 async fn compare(stage: &mut Stage, schedule: &Schedule) -> anyhow::Result<()> {
     introduce(schedule);
-    let progress = Progress::begin("straight to Alexa", schedule);
-    let straight = stage.straight(schedule, |seen| progress.show(seen)).await;
-    progress.end(&straight.seen);
-    let progress = Progress::begin("through the gateway", schedule);
-    let through = stage
-        .through_gateway(schedule, |seen| progress.show(seen))
+    let progress = Progress::start(STRAIGHT, schedule.requests.len());
+    let straight = stage
+        .straight(schedule, |so_far| progress.show(so_far))
         .await;
-    progress.end(&through.seen);
+    progress.finish(&straight.callers);
+    let progress = Progress::start(THROUGH, schedule.requests.len());
+    let through = stage
+        .through_gateway(schedule, |so_far| progress.show(so_far))
+        .await;
+    progress.finish(&through.callers);
     println!("\n{}\n", table(&straight, &through));
-    let problems = problems(&straight, &through);
-    if problems.is_empty() {
-        println!("{}", summary(&straight, &through));
-        return Ok(());
-    }
-    anyhow::bail!("something is wrong: {}", problems.join("; "))
+    let violations = violations(&straight, &through);
+    anyhow::ensure!(
+        violations.is_empty(),
+        "the demo failed: {}",
+        violations.join("; ")
+    );
+    println!("{}", summary(&straight, &through));
+    Ok(())
 }
 
-/// Says what is going to happen.
-#[expect(clippy::print_stderr, reason = "it goes with the progress")]
+/// Says what the demo does.
+#[expect(clippy::print_stderr, reason = "printed with the progress")]
 fn introduce(schedule: &Schedule) {
-    let (latency, jitter) = LATENCY;
     eprintln!(
-        "It is 7 a.m.: within {} seconds, {} people speak to {} skills in 3 regions.\n\
-         For each of them, {SERVICES} services of the skill ask Alexa who it is: name, given\n\
-         name, mobile number. This Alexa is make-believe; it answers in {} ± {} ms\n\
-         and allows a skill {} calls a second.\n",
-        Load::MORNING.length.as_secs(),
+        "It is 7 a.m.: within {} seconds, {} people speak to {} skills in 3 regions. For\n\
+         each of them, {SERVICES} services of the skill ask Alexa for the speaker's name, given\n\
+         name and mobile number. Alexa is a mock: it answers in {} ± {} ms and allows\n\
+         each skill {} calls per second.\n",
+        Spike::MORNING.length.as_secs(),
         schedule.turns.len(),
-        Load::MORNING.skills.len(),
-        latency.as_millis(),
-        jitter.as_millis(),
+        Spike::MORNING.skills.len(),
+        LATENCY.as_millis(),
+        JITTER.as_millis(),
         QUOTA.requests,
     );
 }
 
-/// How far a round is, on standard error.
-struct Progress {
-    name: &'static str,
-    bar: ProgressBar,
-}
-
-impl Progress {
-    #[expect(clippy::print_stderr, reason = "progress where there is no terminal")]
-    fn begin(name: &'static str, schedule: &Schedule) -> Self {
-        let total = schedule.asks.len() as u64;
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        // A style that does not parse would leave the plain bar.
-        if let Ok(style) =
-            ProgressStyle::with_template("{prefix:19} {bar:20} {pos:>4}/{len}  {msg}")
-        {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        bar.set_prefix(name);
-        if bar.is_hidden() {
-            eprintln!("{name}: {total} requests ...");
-        }
-        Self { name, bar }
-    }
-
-    fn show(&self, seen: &Seen) {
-        self.bar.set_position(seen.requests);
-        self.bar.set_message(progress_message(seen));
-    }
-
-    #[expect(clippy::print_stderr, reason = "goes with the bar, or stands for it")]
-    fn end(self, seen: &Seen) {
-        let hidden = self.bar.is_hidden();
-        self.bar.finish();
-        // A finished bar leaves the cursor at its end.
-        match hidden {
-            true => eprintln!("{}: {}", self.name, progress_message(seen)),
-            false => eprintln!(),
-        }
-    }
-}
-
-fn progress_message(seen: &Seen) -> String {
-    let mut text = format!("{} × 200, {} × 429", seen.ok, seen.throttled);
-    if seen.wrong + seen.failed > 0 {
-        text += &format!(", {} bad", seen.wrong + seen.failed);
-    }
-    text
-}
-
-/// Says how to go on by hand.
-#[expect(clippy::print_stdout, reason = "an invitation is to be read")]
+/// Says how to continue by hand.
+#[expect(clippy::print_stdout, reason = "the output of this command")]
 fn invite(stage: &Stage) {
-    println!("\nBoth keep running until Ctrl-C:\n");
+    println!("\nThe mock and the gateway keep running until Ctrl-C:\n");
     println!("  gateway  {}", stage.gateway());
     println!("  status   {}/-/status", stage.admin());
     println!("  metrics  {}/metrics", stage.admin());
     for region in Region::ALL {
         println!("  Alexa    {} ({region})", stage.alexa(region));
     }
-    // By command, because a token printed here fills the screen and expires.
+    // A command, because a token would fill the screen and soon expire.
     let program = std::env::current_exe().unwrap_or_else(|_| "alexa-gateway".into());
-    println!("\nTo try it, mint a token and ask twice within 10 s; the second is a hit:\n");
+    println!(
+        "\nTo try it, mint a token and send a request twice within 10 s; the second is a hit:\n"
+    );
     println!("TOKEN=$('{}' token --region eu)", program.display());
     println!("curl -i -H \"Authorization: Bearer $TOKEN\" \\");
-    println!("  '{}{}'", stage.gateway(), Field::Name.path());
+    println!("  '{}{}'", stage.gateway(), ProfileField::Name.path());
 }
 
 #[cfg(test)]
@@ -167,7 +118,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_command_ends_at_once_when_it_is_told_to() {
+    async fn a_shutdown_ends_the_command_at_once() {
         let args = Args {
             stay: true,
             seed: 1,

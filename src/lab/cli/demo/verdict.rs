@@ -1,44 +1,43 @@
-//! What two rounds say: the table, a sentence in plain words, and what must not
-//! be. Pure: figures in, text out, and no figure that was not counted.
+//! What two runs show: a table, a summary in words, and violations. Figures in, text
+//! out.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
-use super::Round;
 use crate::lab::cli::figures::{count, time};
+use crate::lab::demo::DemoRun;
 
-/// Lays the figures of both rounds side by side.
-pub(super) fn table(straight: &Round, through: &Round) -> Table {
+/// The names of the runs in output.
+pub(super) const STRAIGHT: &str = "straight to Alexa";
+pub(super) const THROUGH: &str = "through the gateway";
+
+/// Lays out the figures of both runs side by side.
+pub(super) fn table(straight: &DemoRun, through: &DemoRun) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(["", "straight to Alexa", "through the gateway"]);
+    table.set_header(["", STRAIGHT, THROUGH]);
     let mut row = |name: &str, straight: String, through: String| {
         table.add_row([name.to_owned(), straight, through]);
     };
-    let mut counted = |name: &str, figure: fn(&Round) -> u64| {
+    let mut counted = |name: &str, figure: fn(&DemoRun) -> u64| {
         row(name, count(figure(straight)), count(figure(through)));
     };
-    counted("requests of the skills", |round| round.seen.requests);
-    counted("  answered 200", |round| round.seen.ok);
-    counted("  429s seen by skills", |round| round.seen.throttled);
-    counted("  wrong or failed", |r| r.seen.wrong + r.seen.failed);
-    counted("calls that reached Alexa", |round| round.calls);
-    counted("  429s that Alexa answered", |round| round.refused);
-    row(
-        "hits: from a stored answer",
-        "-".into(),
-        count(through.hits),
-    );
-    row(
-        "collapsed: shared a call",
-        "-".into(),
-        count(through.collapsed),
-    );
+    counted("requests of skills", |run| run.callers.requests);
+    counted("  answered 200", |run| run.callers.ok);
+    counted("  answered 429", |run| run.callers.throttled);
+    counted("  wrong or failed", |run| {
+        run.callers.wrong + run.callers.failed
+    });
+    counted("calls that reached Alexa", |run| run.calls);
+    counted("  answered 429", |run| run.throttled_calls);
+    let none = || "-".to_owned();
+    row("hits: stored response", none(), count(through.hits));
+    row("collapsed: shared a call", none(), count(through.collapsed));
     for (name, quantile) in [
-        ("p50 of the answers 200", 0.5),
-        ("p99 of the answers 200", 0.99),
+        ("latency of 200s, p50", 0.5),
+        ("latency of 200s, p99", 0.99),
     ] {
-        let within = |round: &Round| time(round.seen.within(quantile));
+        let within = |run: &DemoRun| time(run.callers.within(quantile));
         row(name, within(straight), within(through));
     }
     for column in table.column_iter_mut().skip(1) {
@@ -47,93 +46,87 @@ pub(super) fn table(straight: &Round, through: &Round) -> Table {
     table
 }
 
-/// Says in plain words what the figures come to, if nothing is wrong with them.
-pub(super) fn summary(straight: &Round, through: &Round) -> String {
-    let refused = |round: &Round| match round.seen.throttled {
-        0 => "every request got its answer".to_owned(),
+/// Says in words what the figures mean, if there are no violations.
+pub(super) fn summary(straight: &DemoRun, through: &DemoRun) -> String {
+    let throttled = |run: &DemoRun| match run.callers.throttled {
+        0 => "every request was answered 200".to_owned(),
         throttled => {
-            let (throttled, requests) = (count(throttled), count(round.seen.requests));
-            format!("{throttled} of {requests} requests came back as 429")
+            let (throttled, requests) = (count(throttled), count(run.callers.requests));
+            format!("{throttled} of {requests} requests were answered 429")
         }
     };
-    let [half, straight_half] = [through, straight].map(|round| time(round.seen.within(0.5)));
+    let p50 = |run: &DemoRun| time(run.callers.within(0.5));
     format!(
         "Straight to Alexa, {}.\n\
-         Through the gateway, {}; {} shared a call or a\n\
-         stored answer, and the {} calls that were left kept to the quota. The price is\n\
-         waiting: half of the answers came within {half} (straight: {straight_half}), 99 of 100\n\
-         within {}.",
-        refused(straight),
-        refused(through),
+         Through the gateway, {}. {} of them shared\n\
+         a call or a stored response, and the remaining {} calls stayed within the quota.\n\
+         The price is queueing: half of the responses took at most {} (straight: {}),\n\
+         99 of 100 at most {}.",
+        throttled(straight),
+        throttled(through),
         count(through.hits + through.collapsed),
         count(through.calls),
-        time(through.seen.within(0.99)),
+        p50(through),
+        p50(straight),
+        time(through.callers.within(0.99)),
     )
 }
 
-/// Names everything that must not happen, whatever the load: answers that belong
-/// to another token, requests that end in neither a 200 nor a 429, and calls of
-/// the gateway beyond the quota.
-pub(super) fn problems(straight: &Round, through: &Round) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (name, round) in [
-        ("straight to Alexa", straight),
-        ("through the gateway", through),
-    ] {
-        let seen = &round.seen;
-        if seen.wrong > 0 {
-            let wrong = count(seen.wrong);
-            problems.push(format!(
-                "{name}, {wrong} answers did not belong to their token"
-            ));
+/// Lists what must never happen, whatever the load: responses that belong to another
+/// token, requests that end in neither 200 nor 429, and calls beyond the quota.
+pub(super) fn violations(straight: &DemoRun, through: &DemoRun) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (name, run) in [(STRAIGHT, straight), (THROUGH, through)] {
+        let callers = &run.callers;
+        if callers.wrong > 0 {
+            let wrong = count(callers.wrong);
+            violations.push(format!("{name}, {wrong} responses belong to another token"));
         }
-        if let Some(example) = &seen.example {
-            let failed = count(seen.failed);
-            problems.push(format!(
-                "{name}, {failed} requests failed, as in: {example}"
+        if let Some(example) = &callers.example {
+            let failed = count(callers.failed);
+            violations.push(format!(
+                "{name}, {failed} requests failed, such as: {example}"
             ));
         }
     }
-    if through.refused > 0 {
-        let refused = count(through.refused);
-        problems.push(format!(
-            "the gateway made {refused} calls beyond the quota that it was told to keep"
-        ));
+    if through.throttled_calls > 0 {
+        let calls = count(through.throttled_calls);
+        violations.push(format!("the gateway made {calls} calls beyond its quota"));
     }
-    problems
+    violations
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::demo::play::Seen;
+    use crate::lab::demo::CallerStats;
 
-    fn round(change: impl FnOnce(&mut Round)) -> Round {
-        let mut round = Round {
-            seen: Seen::nothing(),
+    fn run(change: impl FnOnce(&mut DemoRun)) -> DemoRun {
+        let mut run = DemoRun {
+            callers: CallerStats::new(),
             calls: 0,
-            refused: 0,
+            throttled_calls: 0,
             hits: 0,
             collapsed: 0,
         };
-        change(&mut round);
-        round
+        change(&mut run);
+        run
     }
 
     #[test]
-    fn figures_are_told_as_they_were_counted() {
-        let straight = round(|round| {
-            round.seen.requests = 1234;
-            round.seen.throttled = 617;
+    fn the_summary_and_the_table_contain_the_counted_figures() {
+        let straight = run(|run| {
+            run.callers.requests = 1234;
+            run.callers.throttled = 617;
         });
-        let through = round(|round| {
-            (round.hits, round.collapsed, round.calls) = (300, 700, 234);
+        let through = run(|run| {
+            (run.hits, run.collapsed, run.calls) = (300, 700, 234);
         });
         let summary = summary(&straight, &through);
         for part in [
-            "617 of 1,234 requests came back as 429",
-            "every request got its answer; 1,000 shared",
-            "the 234 calls that were left",
+            "617 of 1,234 requests were answered 429",
+            "every request was answered 200. 1,000 of them shared",
+            "the remaining 234 calls",
         ] {
             assert!(summary.contains(part), "{summary}");
         }
@@ -142,18 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_is_named() {
-        let fine = || round(|round| round.seen.throttled = 5);
-        assert!(problems(&fine(), &fine()).is_empty());
-        let wrong = round(|round| round.seen.wrong = 1);
-        let failed = round(|round| {
-            round.seen.failed = 2;
-            round.seen.example = Some("answered 502 Bad Gateway".to_owned());
+    fn violations_are_listed() {
+        let fine = || run(|run| run.callers.throttled = 5);
+        assert!(violations(&fine(), &fine()).is_empty());
+        let wrong = run(|run| run.callers.wrong = 1);
+        let failed = run(|run| {
+            run.callers.failed = 2;
+            run.callers.example = Some("answered 502 Bad Gateway".to_owned());
         });
-        let refused = round(|round| round.refused = 3);
-        assert_eq!(problems(&refused, &fine()).len(), 0);
-        assert_eq!(problems(&wrong, &refused).len(), 2);
-        let said = problems(&failed, &fine()).join("");
-        assert!(said.ends_with("2 requests failed, as in: answered 502 Bad Gateway"));
+        let beyond = run(|run| run.throttled_calls = 3);
+        assert_eq!(violations(&beyond, &fine()).len(), 0);
+        assert_eq!(violations(&wrong, &beyond).len(), 2);
+        let said = violations(&failed, &fine()).join("");
+        assert!(said.ends_with("2 requests failed, such as: answered 502 Bad Gateway"));
     }
 }

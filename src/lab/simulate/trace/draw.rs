@@ -72,8 +72,7 @@ impl<'a> Draw<'a> {
         for service in 1..=fan_out {
             let last_of_several = service > 1 && service == fan_out;
             let start = if last_of_several {
-                let (earliest, latest) = LATER;
-                at + earliest + (latest - earliest).mul_f64(self.rng.f64())
+                at + LATER.start + (LATER.end - LATER.start).mul_f64(self.rng.f64())
             } else {
                 at
             };
