@@ -48,27 +48,27 @@ impl Spike<'static> {
         length: Duration::from_secs(8),
         skills: &[
             skill(
-                "amzn1.request.skill.0b7c4f0e-5d0c-4a53-9d0e-6f1a2c3b4d5e",
+                "amzn1.ask.skill.0b7c4f0e-5d0c-4a53-9d0e-6f1a2c3b4d5e",
                 Region::Na,
                 36,
             ),
             skill(
-                "amzn1.request.skill.1c8d5a1f-6e1d-4b64-8e1f-7a2b3d4c5e6f",
+                "amzn1.ask.skill.1c8d5a1f-6e1d-4b64-8e1f-7a2b3d4c5e6f",
                 Region::Na,
                 30,
             ),
             skill(
-                "amzn1.request.skill.2d9e6b2a-7f2e-4c75-9f2a-8b3c4e5d6f7a",
+                "amzn1.ask.skill.2d9e6b2a-7f2e-4c75-9f2a-8b3c4e5d6f7a",
                 Region::Eu,
                 34,
             ),
             skill(
-                "amzn1.request.skill.3eaf7c3b-8a3f-4d86-8a3b-9c4d5f6e7a8b",
+                "amzn1.ask.skill.3eaf7c3b-8a3f-4d86-8a3b-9c4d5f6e7a8b",
                 Region::Eu,
                 26,
             ),
             skill(
-                "amzn1.request.skill.4fba8d4c-9b4a-4e97-9b4c-ad5e6a7f8b9c",
+                "amzn1.ask.skill.4fba8d4c-9b4a-4e97-9b4c-ad5e6a7f8b9c",
                 Region::Fe,
                 32,
             ),
@@ -191,6 +191,14 @@ pub(crate) fn climb_and_fall(share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::SkillId;
+
+    #[test]
+    fn the_gateway_recognizes_every_skill_of_the_morning() {
+        for skill in Spike::MORNING.skills {
+            assert!(SkillId::parse(skill.id).is_some(), "{}", skill.id);
+        }
+    }
 
     #[test]
     fn the_seed_determines_the_schedule() {
@@ -212,7 +220,7 @@ mod tests {
                     .requests
                     .iter()
                     .filter(same)
-                    .map(|a| a.at)
+                    .map(|request| request.at)
                     .collect();
                 assert_eq!(at.len(), SERVICES);
                 assert!(at[1] - at[0] <= AT_ONCE, "{at:?}");
