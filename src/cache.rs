@@ -1,60 +1,88 @@
-//! Stored answers: lookup, store, and their bounds.
+//! Stored responses: lookup, storing, and their bounds.
 //!
-//! A table holds and evicts; [`policy`] decides what is fresh. An answer that is of no
-//! more use leaves memory at a [`Cache::sweep`], for it is personal data.
+//! moka holds the responses and evicts the least recently used ones. It does not decide
+//! freshness: its clock is private. [`policy`] does, on tokio's clock.
+//!
+//! A stored response is personal data, so it does not stay in memory until somebody asks
+//! for it: [`Cache::sweep`] removes expired responses, also if a million expire at once.
 
 pub mod entry;
+mod expiry;
 pub mod key;
 pub mod policy;
 pub mod response;
+mod slot;
 pub mod status;
-mod table;
+#[cfg(test)]
+mod testing;
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use moka::policy::EvictionPolicy;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
 
 use entry::Entry;
+use expiry::ExpiryWheel;
 use key::CacheKey;
 use policy::{Decision, Judged, RequestDirectives};
 use response::HeaderTemplates;
-use table::Table;
+use slot::{SlotKey, SlotMark};
 
 /// How much may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Bytes, bookkeeping included.
     pub max_bytes: u64,
-    /// Answers.
+    /// Responses.
     pub max_entries: u64,
-}
-
-/// The answers of one process. Cheap to share behind an `Arc`; all methods take
-/// `&self`, and none but [`Cache::sweep`] waits.
-pub struct Cache {
-    entries: Table,
-    /// What the heads of stored answers have in common.
-    heads: HeaderTemplates,
 }
 
 /// What the cache decides for one request.
 pub type Lookup = Decision<Arc<Entry>>;
 
+/// The time between two sweeps.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A sweep lets other tasks run after this long.
+const SWEEP_SLICE: Duration = Duration::from_micros(500);
+
+/// How many responses a sweep removes before it looks at the clock. Few, because now and
+/// then moka copies a part of its table to remove one.
+const SWEEP_BATCH: usize = 16;
+
+/// The stored responses of one process. Only [`Cache::sweep`] waits.
+pub struct Cache {
+    entries: moka::sync::Cache<SlotKey, Arc<Entry>>,
+    expiry: ExpiryWheel,
+    templates: HeaderTemplates,
+}
+
 impl Cache {
     /// An empty cache of the given capacity.
     #[must_use]
     pub fn new(capacity: Capacity) -> Self {
+        // With a least weight, the bound on bytes is a bound on entries too.
+        let min_weight = capacity.max_bytes / capacity.max_entries.max(1);
+        let min_weight = u32::try_from(min_weight).unwrap_or(u32::MAX);
+        let entries = moka::sync::Cache::builder()
+            .max_capacity(capacity.max_bytes)
+            .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         Self {
-            entries: Table::new(capacity),
-            heads: HeaderTemplates::default(),
+            entries,
+            expiry: ExpiryWheel::new(),
+            templates: HeaderTemplates::default(),
         }
     }
 
-    /// What the heads of answers have in common, for making answers that share it.
+    /// The header templates that stored responses share.
     #[must_use]
-    pub fn heads(&self) -> &HeaderTemplates {
-        &self.heads
+    pub fn templates(&self) -> &HeaderTemplates {
+        &self.templates
     }
 
     /// Decides what a request for `key` gets. `now` may be a moment ago.
@@ -83,28 +111,65 @@ impl Cache {
     fn valid(&self, key: &CacheKey) -> Option<Arc<Entry>> {
         let entry = self.entries.get(key)?;
         if entry.has_expired(unix_seconds()) {
-            self.entries.remove(key, &entry);
+            self.entries.invalidate(key);
             return None;
         }
         Some(entry)
     }
 
-    /// Stores an answer in the place of an earlier one.
+    /// Stores a response. It replaces the one before.
     pub fn store(&self, key: CacheKey, entry: Arc<Entry>) {
-        self.entries.insert(key, entry);
+        let retained = entry.lifetime().retained();
+        let expires = self.expiry.tick_after(entry.stored_at(), retained);
+        let slot = SlotKey::new(key, expires);
+        self.entries.insert(slot, entry);
+        self.expiry.file(slot.mark());
     }
 
-    /// Frees what is of no more use, or a part of it where a lot is stored: the next call
-    /// goes on where this one rests. To be called once a second. Other tasks run in
-    /// between; may be dropped at any time.
+    /// Sweeps a few times a second, until dropped.
+    pub async fn sweep_periodically(&self) {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            self.sweep().await;
+        }
+    }
+
+    /// Removes the responses that have expired.
+    ///
+    /// Other tasks run in between. Dropping the future leaves the rest to the next sweep.
     pub async fn sweep(&self) {
-        self.entries.sweep().await;
+        let now = self.expiry.tick(Instant::now());
+        let mut slice_began = Instant::now();
+        loop {
+            let marks = self.expiry.take(now, SWEEP_BATCH);
+            if marks.is_empty() {
+                break;
+            }
+            for mark in marks {
+                self.remove_or_keep(mark, now);
+            }
+            if slice_began.elapsed() >= SWEEP_SLICE {
+                yield_now().await;
+                slice_began = Instant::now();
+            }
+        }
+        self.entries.run_pending_tasks();
     }
 
-    /// How many answers are stored, with those that no sweep has freed yet.
+    fn remove_or_keep(&self, mark: SlotMark, now: slot::Tick) {
+        if mark.expires <= now {
+            self.entries.invalidate(&mark);
+        } else if self.entries.contains_key(&mark) {
+            self.expiry.file(mark);
+        }
+    }
+
+    /// The number of stored responses.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.entries.len()
+        // moka counts when it does what it has put off.
+        self.entries.run_pending_tasks();
+        self.entries.entry_count()
     }
 
     /// Whether nothing is stored.
@@ -113,17 +178,18 @@ impl Cache {
         self.len() == 0
     }
 
-    /// How much is stored, in bytes as the capacity counts them.
+    /// The size of all stored responses, in bytes as the capacity counts them.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        self.entries.weight_bytes()
+        self.entries.run_pending_tasks();
+        self.entries.weighted_size()
     }
 }
 
-impl std::fmt::Debug for Cache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache")
-            .field("len", &self.len())
+            .field("len", &self.entries.entry_count())
             .finish_non_exhaustive()
     }
 }
@@ -137,140 +203,4 @@ pub fn unix_seconds() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::policy::Lifetime;
-    use super::*;
-    use crate::cache::response::StoredResponse;
-    use crate::region::Region;
-    use crate::token::{BearerToken, DigestKey};
-    use http::uri::PathAndQuery;
-    use http::{HeaderMap, StatusCode};
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    pub(super) fn key(digest_key: &DigestKey, n: usize) -> CacheKey {
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", format!("Bearer {n}").parse().unwrap());
-        let digest = BearerToken::take(&mut headers)
-            .unwrap()
-            .unwrap()
-            .digest(digest_key);
-        CacheKey::of(
-            digest_key,
-            Region::Na,
-            &PathAndQuery::from_static("/"),
-            &headers,
-            &digest,
-        )
-    }
-
-    pub(super) fn answer(body_bytes: usize) -> StoredResponse {
-        let body = vec![b'x'; body_bytes];
-        StoredResponse::new(
-            StatusCode::OK,
-            HeaderMap::new(),
-            &body,
-            &HeaderTemplates::default(),
-        )
-    }
-
-    fn entry(body_bytes: usize, expires_at: Option<u64>) -> Arc<Entry> {
-        let lifetime = Lifetime {
-            initial_age: Duration::ZERO,
-            fresh: 10 * SECOND,
-            while_revalidate: 10 * SECOND,
-            if_error: 30 * SECOND,
-        };
-        Arc::new(Entry::new(answer(body_bytes), lifetime, expires_at))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_is_fresh_then_a_fallback_then_gone() {
-        let cache = Cache::new(Capacity {
-            max_bytes: 1 << 20,
-            max_entries: 100,
-        });
-        let digest_key = DigestKey::random().unwrap();
-        let key = key(&digest_key, 1);
-        cache.store(key, entry(10, None));
-        let after = async |span: Duration| {
-            tokio::time::advance(span).await;
-            match cache.lookup(&key, &RequestDirectives::default(), Instant::now()) {
-                Lookup::Hit { .. } => "hit",
-                Lookup::Fetch {
-                    forward, fallback, ..
-                } => match fallback {
-                    Some(_) => "fallback",
-                    None => forward.label(),
-                },
-                Lookup::OnlyIfCached => "only if cached",
-            }
-        };
-        assert_eq!(after(Duration::ZERO).await, "hit");
-        assert_eq!(after(9 * SECOND).await, "hit");
-        assert_eq!(after(SECOND).await, "fallback");
-        assert_eq!(after(20 * SECOND).await, "miss");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_of_no_more_use_leaves_memory() {
-        let cache = Cache::new(Capacity {
-            max_bytes: 1 << 20,
-            max_entries: 100,
-        });
-        let digest_key = DigestKey::random().unwrap();
-        cache.store(key(&digest_key, 1), entry(10, None));
-        tokio::time::advance(29 * SECOND).await;
-        cache.store(key(&digest_key, 2), entry(10, None));
-        cache.sweep().await;
-        assert_eq!(cache.len(), 2);
-        tokio::time::advance(SECOND).await;
-        cache.sweep().await;
-        assert_eq!(cache.len(), 1);
-        assert!(cache.fresh(&key(&digest_key, 2), Instant::now()).is_some());
-    }
-
-    #[test]
-    fn an_expired_token_reads_nothing_even_if_the_process_was_frozen() {
-        let cache = Cache::new(Capacity {
-            max_bytes: 1 << 20,
-            max_entries: 100,
-        });
-        let digest_key = DigestKey::random().unwrap();
-        cache.store(key(&digest_key, 1), entry(10, Some(unix_seconds() - 1)));
-        cache.store(key(&digest_key, 2), entry(10, Some(unix_seconds() + 300)));
-        let is_fresh = |n| cache.fresh(&key(&digest_key, n), Instant::now()).is_some();
-        assert!(!is_fresh(1));
-        assert!(is_fresh(2));
-    }
-
-    #[test]
-    fn bytes_and_entries_are_bounded() {
-        let digest_key = DigestKey::random().unwrap();
-        for (capacity, body_bytes) in [
-            (
-                Capacity {
-                    max_bytes: 100_000,
-                    max_entries: 1_000_000,
-                },
-                10_000,
-            ),
-            (
-                Capacity {
-                    max_bytes: 100_000_000,
-                    max_entries: 10,
-                },
-                10,
-            ),
-        ] {
-            let cache = Cache::new(capacity);
-            for n in 0..100 {
-                cache.store(key(&digest_key, n), entry(body_bytes, None));
-            }
-            assert!((1..=10).contains(&cache.len()), "{}", cache.len());
-            assert!(cache.weight_bytes() <= capacity.max_bytes);
-        }
-    }
-}
+mod tests;

@@ -62,7 +62,7 @@
 //! | which host gets a request | `route.rs` |
 //! | what may be stored, for how long | `cache/policy.rs` |
 //! | what makes two requests the same | `cache/key.rs` |
-//! | what is evicted, and when memory is freed | `cache/table.rs` |
+//! | what is evicted, and when memory is freed | `cache.rs`, `cache/expiry.rs` |
 //! | when to retry, how long to wait | `upstream/retry.rs` |
 //! | how many retries there may be | `upstream/budget.rs` |
 //! | when a region is left alone, and for how long | `upstream/breaker/circuit.rs` |

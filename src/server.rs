@@ -25,14 +25,12 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::sleep;
 
 use crate::admin::{self, Admin, ServerState};
 use crate::gateway::{self, BuildError, Gateway};
@@ -213,12 +211,7 @@ fn admin_handler(admin: Admin) -> impl Handler {
 /// Enough for scrapers and probes.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
-/// How often expired responses, which are personal data, are removed from memory.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-
+/// Removes expired responses, which are personal data, from memory.
 async fn sweep(gateway: Arc<Gateway>) {
-    loop {
-        sleep(SWEEP_EVERY).await;
-        gateway.cache().sweep().await;
-    }
+    gateway.cache().sweep_periodically().await;
 }

@@ -157,12 +157,6 @@ impl TokenDigest {
         let [head @ .., _, _, _, _, _, _, _, _] = self.0;
         u64::from_ne_bytes(head)
     }
-
-    /// Its last bytes.
-    pub(crate) fn tail(&self) -> u32 {
-        let [.., a, b, c, d] = self.0;
-        u32::from_ne_bytes([a, b, c, d])
-    }
 }
 
 impl fmt::Debug for TokenDigest {

@@ -1,4 +1,4 @@
-//! One stored answer, and the spans for which it is good.
+//! One stored response and its lifetime.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::policy::Lifetime;
-use crate::cache::response::StoredResponse;
+use super::response::StoredResponse;
 
-/// A stored answer. Never changed once made.
+/// A stored response. It never changes.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The answer, as it is sent.
+    /// The response, as it is sent.
     pub answer: StoredResponse,
-    /// When it was stored.
     stored_at: Instant,
-    /// How long it is good for what, in the order of [`Lifetime`], in nanoseconds:
-    /// half the room that four durations take.
+    /// The spans of its [`Lifetime`], in order and in nanoseconds: half the size of four
+    /// durations.
     lifetime: [u64; 4],
-    /// When its token expires, in seconds since the Unix epoch. Checked against
-    /// the wall clock at every use: a frozen process does not age in between.
+    /// When its token expires, in seconds since the Unix epoch. It is compared with the
+    /// wall clock at each use, because tokio's clock stands still while a process is
+    /// frozen.
     expires_at: Option<NonZeroU64>,
 }
 
 impl Entry {
-    /// Stores an answer now, for a token that expires at so many seconds since the Unix
-    /// epoch.
+    /// Makes an entry that is stored now. `expires_at` is when its token expires, in seconds
+    /// since the Unix epoch.
     #[must_use]
     pub fn new(answer: StoredResponse, lifetime: Lifetime, expires_at: Option<u64>) -> Self {
         let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
@@ -39,12 +39,12 @@ impl Entry {
             answer,
             stored_at: Instant::now(),
             lifetime: [initial_age, fresh, while_revalidate, if_error].map(nanoseconds),
-            // What expires with the epoch itself has expired a second later as well.
+            // Second 0 of the epoch is as long past as second 1.
             expires_at: expires_at.and_then(|at| NonZeroU64::new(at.max(1))),
         }
     }
 
-    /// How long it is good for what.
+    /// How long it may be reused.
     #[must_use]
     pub fn lifetime(&self) -> Lifetime {
         let spans = self.lifetime.map(Duration::from_nanos);
@@ -57,7 +57,7 @@ impl Entry {
         }
     }
 
-    /// Whether its token has expired, at so many seconds since the Unix epoch.
+    /// Whether its token has expired. `unix_seconds` is the time since the Unix epoch.
     #[must_use]
     pub fn has_expired(&self, unix_seconds: u64) -> bool {
         self.expires_at.is_some_and(|at| unix_seconds >= at.get())
@@ -69,13 +69,13 @@ impl Entry {
         self.stored_at
     }
 
-    /// How long it has been stored.
+    /// How long it has been stored (RFC 9111 §4.2.3, `resident_time`).
     #[must_use]
     pub fn resident(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.stored_at)
     }
 
-    /// Its age in the sense of RFC 9111 §4.2.3.
+    /// Its age (RFC 9111 §4.2.3).
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         self.lifetime()
@@ -83,7 +83,7 @@ impl Entry {
             .saturating_add(self.resident(now))
     }
 
-    /// How much memory it takes, in bytes.
+    /// The memory that it takes, in bytes.
     #[must_use]
     pub fn weight(&self) -> u32 {
         let bytes = self.answer.heap_bytes() + PER_ENTRY_BYTES;
@@ -91,10 +91,10 @@ impl Entry {
     }
 }
 
-/// What an entry takes beyond what is in its answer: the entry itself, its place in the
-/// table, and the hints of its token. Measured with a million of them
+/// The memory of an entry beyond its response: the entry itself, its place in the table, its
+/// mark on the expiry wheel, and the claims of its token. Measured with a million entries
 /// (`benches/peers/run entries`).
-const PER_ENTRY_BYTES: usize = 256;
+const PER_ENTRY_BYTES: usize = 400;
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_its_counts_takes_128_bytes() {
-        // What is one byte more is rounded up to 160 by the allocator.
+        // The allocator rounds one byte more up to 160.
         assert!(size_of::<Entry>() + 2 * size_of::<usize>() <= 128);
     }
 }

@@ -27,13 +27,8 @@ pub struct CacheKey {
 }
 
 impl Hash for CacheKey {
-    /// Half of each part is enough to spread the keys. It is to be hashed once more, and
-    /// not to be taken for a hash: the parts are linear in texts that callers choose, who
-    /// can make keys whose parts differ from each other in the same bits.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.credentials.head());
-        let [head @ .., _, _, _, _, _, _, _, _] = self.request;
-        state.write_u64(u64::from_ne_bytes(head));
+        Self::hash_part(self.hashed_part(), state);
     }
 }
 
@@ -44,9 +39,21 @@ impl fmt::Debug for CacheKey {
 }
 
 impl CacheKey {
-    /// Spreads tokens evenly, by other bits than those that are hashed.
-    pub(super) fn spread(&self) -> usize {
-        self.credentials.tail() as usize
+    /// Half of each part, which is enough to spread the keys. It still has to be hashed:
+    /// the parts are linear in texts that callers choose, so a caller can make keys whose
+    /// parts all differ in the same bits.
+    pub(super) fn hashed_part(&self) -> [u8; 16] {
+        let mut part = self.request;
+        let (credentials, _) = part.split_at_mut(8);
+        credentials.copy_from_slice(&self.credentials.head().to_ne_bytes());
+        part
+    }
+
+    /// Hashes a key, given its [`hashed_part`](Self::hashed_part).
+    pub(super) fn hash_part<H: Hasher>(part: [u8; 16], state: &mut H) {
+        let part = u128::from_ne_bytes(part);
+        state.write_u64(part as u64);
+        state.write_u64((part >> 64) as u64);
     }
 
     /// The key of a GET for `target`, which must be canonical.

@@ -106,7 +106,7 @@ impl Flight {
         let left = expires_at.map(|at| Duration::from_secs(at.saturating_sub(unix_seconds())));
         let (parts, body) = fetched.into_parts();
         let lifetime = policy::storable(&self.rule.freshness, parts.status, &parts.headers, left);
-        let response = StoredResponse::new(parts.status, parts.headers, &body, cache.heads());
+        let response = StoredResponse::new(parts.status, parts.headers, &body, cache.templates());
         let lifetime = lifetime.ok().filter(|_| mode != FetchMode::Unstored);
         if let Some(lifetime) = lifetime {
             let entry = Entry::new(response.clone(), lifetime, expires_at);

@@ -1,0 +1,98 @@
+//! How the table names a stored response: by its key and by when it expires.
+//!
+//! The expiry is not part of equality, so a new response replaces the one before. But a
+//! [`SlotMark`] finds a response only until it is replaced: whoever removes what has
+//! expired never removes its successor.
+
+use std::hash::{Hash, Hasher};
+
+use moka::Equivalent;
+
+use super::key::CacheKey;
+
+/// A point in time, counted by the clock of an [`ExpiryWheel`](super::expiry::ExpiryWheel).
+pub(super) type Tick = u32;
+
+/// The table's key. moka keeps the newest of equal keys.
+#[derive(Clone, Copy)]
+pub(super) struct SlotKey {
+    key: CacheKey,
+    expires: Tick,
+}
+
+impl SlotKey {
+    pub(super) fn new(key: CacheKey, expires: Tick) -> Self {
+        Self { key, expires }
+    }
+
+    pub(super) fn mark(&self) -> SlotMark {
+        SlotMark {
+            hashed: self.key.hashed_part(),
+            expires: self.expires,
+        }
+    }
+}
+
+impl PartialEq for SlotKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for SlotKey {}
+
+impl Hash for SlotKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl Equivalent<SlotKey> for CacheKey {
+    fn equivalent(&self, slot: &SlotKey) -> bool {
+        *self == slot.key
+    }
+}
+
+/// Finds one stored response, in as little memory as that takes: there is a mark for each.
+///
+/// Two responses that expire in the same tick and agree in the hashed half of their keys
+/// have one mark. Both expire then, so it does not matter which of them is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotMark {
+    hashed: [u8; 16],
+    pub(super) expires: Tick,
+}
+
+impl Hash for SlotMark {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        CacheKey::hash_part(self.hashed, state);
+    }
+}
+
+impl Equivalent<SlotKey> for SlotMark {
+    fn equivalent(&self, slot: &SlotKey) -> bool {
+        *self == slot.mark()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::testing::key;
+    use crate::token::DigestKey;
+    use std::hash::{BuildHasher as _, RandomState};
+
+    #[test]
+    fn a_mark_finds_its_own_response_only() {
+        let (digest_key, hasher) = (DigestKey::random().unwrap(), RandomState::new());
+        let (one, other) = (key(&digest_key, 1), key(&digest_key, 2));
+        let (slot, successor) = (SlotKey::new(one, 5), SlotKey::new(one, 6));
+        assert!(slot == successor);
+        assert!(slot.mark().equivalent(&slot));
+        assert!(!slot.mark().equivalent(&successor));
+        assert!(!slot.mark().equivalent(&SlotKey::new(other, 5)));
+        let hash = hasher.hash_one(one);
+        assert_eq!(hasher.hash_one(slot), hash);
+        assert_eq!(hasher.hash_one(slot.mark()), hash);
+    }
+}
