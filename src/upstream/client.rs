@@ -1,7 +1,7 @@
 //! The only place that calls Alexa, and the only one that writes a token out.
 //!
 //! Calls go over pooled connections, HTTP/2 where the other side offers it; or, in a
-//! simulation, to a [`Model`]. [`Client::send`] takes a [`Permit`] by value, so no call
+//! simulation, to a [`Model`]. `Client::send` takes a [`Permit`] by value, so no call
 //! can skip its quota. Cancelling it closes the connection or resets the stream; the
 //! permit's slots then cool down as if a response had come at that moment.
 

@@ -312,9 +312,12 @@ async fn a_region_that_recovers_has_its_full_rate_within_five_seconds() {
         // It recovers at various moments between two probes.
         for outage in (0..20).map(|n| 20_000 * MS + 190 * MS * n) {
             let start = Instant::now();
-            let alexa = Modelled::new("", move |_| match start.elapsed() < outage {
-                true => Err(kind),
-                false => response(200, None),
+            let alexa = Modelled::new("", move |_| {
+                if start.elapsed() < outage {
+                    Err(kind)
+                } else {
+                    response(200, None)
+                }
             });
             let ended = offer(&Arc::new(alexa), Region::Eu, 3500).await;
             let failed = |call: &&Ended| call.outcome != Ok(200);

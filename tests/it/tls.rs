@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alexa_gateway::region::Region;
@@ -12,6 +12,7 @@ use http::Version;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -79,10 +80,10 @@ impl TlsAlexa {
                     continue;
                 };
                 let name = stream.get_ref().1.server_name().map(str::to_owned);
-                log.lock().unwrap().names.push(name);
+                log.lock().names.push(name);
                 let log = Arc::clone(&log);
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-                    log.lock().unwrap().versions.push(request.version());
+                    log.lock().versions.push(request.version());
                     async { Ok::<_, Infallible>(json(200, "{}")) }
                 });
                 let silenced = Arc::clone(&silenced);
@@ -131,7 +132,7 @@ async fn an_extra_authority_is_trusted_and_connections_are_kept() {
     ] {
         let alexa = TlsAlexa::start(alpn).await;
         for roots in ["bundled", "os"] {
-            *alexa.seen.lock().unwrap() = Seen::default();
+            *alexa.seen.lock() = Seen::default();
             let tls = format!("{}roots = '{roots}'\n", alexa.trusted(&dir));
             let gateway = TestGateway::start(&format!("{tls}{}", alexa.config())).await;
             let client = gateway.client();
@@ -143,7 +144,7 @@ async fn an_extra_authority_is_trusted_and_connections_are_kept() {
                     .await
                     .expect_status(200);
             }
-            let seen = alexa.seen.lock().unwrap();
+            let seen = alexa.seen.lock();
             assert_eq!(seen.versions, [version; 5], "{alpn:?}");
             assert_eq!(
                 seen.names,
@@ -168,7 +169,7 @@ async fn an_http2_connection_that_says_nothing_any_more_is_replaced() {
     alexa.silence.notify_waiters();
     let replaced = async { while call().await != 200 {} };
     timeout(Duration::from_secs(30), replaced).await.unwrap();
-    assert_eq!(alexa.seen.lock().unwrap().names.len(), 2);
+    assert_eq!(alexa.seen.lock().names.len(), 2);
 }
 
 #[tokio::test]
@@ -182,7 +183,7 @@ async fn an_unknown_authority_is_refused_and_no_token_is_sent() {
         .send()
         .await;
     reply.expect_own_error(502, "tls_certificate_error");
-    assert!(alexa.seen.lock().unwrap().versions.is_empty());
+    assert!(alexa.seen.lock().versions.is_empty());
 }
 
 #[tokio::test]

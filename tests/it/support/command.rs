@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
@@ -57,7 +58,7 @@ impl Command {
         let kept = Arc::clone(&log);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                kept.lock().unwrap().push(line);
+                kept.lock().push(line);
             }
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -87,7 +88,7 @@ impl Command {
     pub(crate) async fn log_line(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
         let mut found = String::new();
         eventually(what, || {
-            let (log, mut read) = (self.log.lock().unwrap(), self.read.lock().unwrap());
+            let (log, mut read) = (self.log.lock(), self.read.lock());
             match log.iter().skip(*read).position(|line| fits(line)) {
                 Some(at) => {
                     *read += at + 1;
@@ -103,7 +104,7 @@ impl Command {
 
     /// Everything that was logged so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lock().join("\n")
     }
 
     pub(crate) fn signal(&mut self, name: &str) {
