@@ -76,12 +76,12 @@ fn credentials(criterion: &mut Criterion) {
     criterion.bench_function("token: digest", |bench| {
         bench.iter(|| black_box(&token).digest(&key));
     });
-    criterion.bench_function("token: hints, decoded", |bench| {
-        bench.iter(|| black_box(&token).hints());
+    criterion.bench_function("token: claims, decoded", |bench| {
+        bench.iter(|| black_box(&token).claims());
     });
-    let (memo, digest) = (ClaimsCache::for_answers(100_000), token.digest(&key));
-    criterion.bench_function("token: hints, remembered", |bench| {
-        bench.iter(|| memo.hints(black_box(&token), &digest));
+    let (claims, digest) = (ClaimsCache::for_responses(100_000), token.digest(&key));
+    criterion.bench_function("token: claims, cached", |bench| {
+        bench.iter(|| claims.claims(&digest, || black_box(&token).claims()));
     });
 }
 
@@ -144,7 +144,7 @@ fn admit(criterion: &mut Criterion) {
 }
 
 fn record(criterion: &mut Criterion) {
-    let (parts, metrics, skill) = (parts(), Arc::new(Metrics::new()), token().hints().skill);
+    let (parts, metrics, skill) = (parts(), Arc::new(Metrics::new()), token().claims().skill);
     criterion.bench_function("record: count a hit", |bench| {
         bench.iter(|| {
             let metrics = Arc::clone(&metrics);

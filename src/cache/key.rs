@@ -1,8 +1,8 @@
-//! What makes two requests the same.
+//! The cache key: what makes two requests the same.
 //!
-//! The credentials are always part of the key, and nothing that is read from a
-//! token's claims ever is: the speaker is not readable in a token, so only the
-//! token that fetched an answer may see it again.
+//! The credentials are always part of the key, and nothing from a token's claims is. A
+//! token does not say who is speaking, so only the token that fetched a response may
+//! read it again.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,12 +14,12 @@ use http::{HeaderMap, HeaderName};
 use crate::region::Region;
 use crate::token::{DigestKey, TokenDigest};
 
-/// The headers, besides the credentials, that may change an answer. They go
-/// upstream as they came.
+/// The request headers, besides the credentials, by which responses may vary. They go
+/// upstream unchanged.
 pub const KEY_HEADERS: [HeaderName; 2] = [ACCEPT, ACCEPT_LANGUAGE];
 
-/// Names one answer: the digest of the credentials, and a keyed hash over region,
-/// canonical target and the [`KEY_HEADERS`]. Nothing can be read from it.
+/// The key of one response: the digest of the credentials, and a keyed hash of region,
+/// canonical target and the [`KEY_HEADERS`]. Neither can be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CacheKey {
     credentials: TokenDigest,
@@ -65,21 +65,18 @@ impl CacheKey {
         headers: &HeaderMap,
         credentials: &TokenDigest,
     ) -> Self {
-        let request = key.tag(|text| {
-            text.push(region as u8);
-            // Each part is preceded by its length, so that no two lists of parts
-            // have the same bytes.
-            let mut part = |bytes: &[u8]| {
-                text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                text.extend_from_slice(bytes);
-            };
-            part(target.as_str().as_bytes());
-            for name in &KEY_HEADERS {
-                let values = headers.get_all(name);
-                part(&[values.iter().count().min(255) as u8]);
-                values.iter().for_each(|value| part(value.as_bytes()));
+        let mut hasher = key
+            .hasher()
+            .part(&[region as u8])
+            .part(target.as_str().as_bytes());
+        for name in &KEY_HEADERS {
+            let values = headers.get_all(name);
+            hasher = hasher.part(&[values.iter().count().min(255) as u8]);
+            for value in &values {
+                hasher = hasher.part(value.as_bytes());
             }
-        });
+        }
+        let request = hasher.finish();
         Self {
             credentials: *credentials,
             request,
@@ -94,7 +91,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_part_tells_requests_apart() {
+    fn requests_that_differ_in_any_part_have_different_keys() {
         let key = DigestKey::random().unwrap();
         let digest = |token: &str| {
             let mut headers = HeaderMap::new();
@@ -121,6 +118,13 @@ mod tests {
             of(Region::Na, "/a?b", &[], "t"),
             of(Region::Na, "/a", &[("accept", "x")], "t"),
             of(Region::Na, "/a", &[("accept-language", "x")], "t"),
+            of(Region::Na, "/a", &[("accept", "x"), ("accept", "y")], "t"),
+            of(
+                Region::Na,
+                "/a",
+                &[("accept", "x"), ("accept-language", "y")],
+                "t",
+            ),
             of(Region::Na, "/a", &[], "u"),
         ];
         assert_eq!(

@@ -29,7 +29,7 @@ impl Identities {
     pub(super) fn for_responses(max_entries: u64) -> Result<Self, getrandom::Error> {
         Ok(Self {
             digest_key: DigestKey::random()?,
-            claims: ClaimsCache::for_answers(max_entries),
+            claims: ClaimsCache::for_responses(max_entries),
         })
     }
 
@@ -40,7 +40,7 @@ impl Identities {
         });
         let claims = credentials.as_ref().map(|credentials| {
             let Credentials { token, digest } = credentials;
-            self.claims.hints(token, digest)
+            self.claims.claims(digest, || token.claims())
         });
         Identity {
             credentials,

@@ -89,9 +89,9 @@ mod tests {
         assert_eq!(owner(&credentials), Some((Region::Eu, 41)));
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, credentials);
-        let hints = BearerToken::take(&mut headers).unwrap().unwrap().hints();
-        assert_eq!(hints.skill, Some(id));
-        assert_eq!(hints.audience.unwrap(), "https://api.eu.amazonalexa.com");
+        let claims = BearerToken::take(&mut headers).unwrap().unwrap().claims();
+        assert_eq!(claims.skill, Some(id));
+        assert_eq!(claims.audience.unwrap(), "https://api.eu.amazonalexa.com");
     }
 
     #[test]
