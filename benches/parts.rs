@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a skill asks, with a token as Alexa makes them.
+/// The requests of a skill with a new token of real size.
 fn parts() -> Parts {
     let request = Request::get("/v2/persons/~current/profile/name")
         .header("host", "api.amazonalexa.com")

@@ -1,4 +1,4 @@
-//! What becomes of Alexa's quota when twice as much is asked, on real sockets.
+//! A quota of Alexa at twice the load, on real sockets.
 //!
 //! The mock enforces 50 requests in any second; 100 a second are offered, each
 //! with a token of its own, for 30 s: straight to it, through nginx with
@@ -35,43 +35,43 @@ use hyper_util::rt::TokioExecutor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// What the mock accepts in any second.
+/// The quota of the mock, in any second.
 const QUOTA: u32 = 50;
-/// How long a request may take, the gateway's default.
+/// The deadline of a request, the gateway's default.
 const DEADLINE: Duration = Duration::from_millis(2500);
-/// What an answer may be late by and still count: the way back through the load.
+/// How late a response may be and still count, for the way back through the load.
 const GRACE: Duration = Duration::from_millis(20);
-/// From request to answer at the mock, as `alexa-gateway mock` has it.
+/// The latency of the mock, as `alexa-gateway mock` has it.
 const LATENCY: Duration = Duration::from_millis(60);
 const JITTER: Duration = Duration::from_millis(20);
 
 #[derive(clap::Parser)]
 struct Args {
-    /// How long requests are offered.
+    /// How long requests are sent.
     #[arg(long, default_value_t = 30)]
     seconds: u32,
-    /// How many times the quota is offered.
+    /// The load, as a multiple of the quota.
     #[arg(long, default_value_t = 2)]
     times: u32,
-    /// What cargo tells every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What became of one request.
+/// The response to one request.
 struct Reply {
     status: u16,
-    /// Whether Alexa wrote the answer, and not a proxy.
+    /// Whether Alexa generated the response, and not a proxy.
     from_alexa: bool,
     took: Duration,
 }
 
-/// What became of one round.
+/// The result of one run.
 struct Round {
     replies: Vec<Reply>,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     lasted: Duration,
-    /// How often the mock answered 429.
+    /// The number of 429 responses of the mock.
     upstream_429: u64,
 }
 
@@ -80,18 +80,18 @@ impl Round {
         self.replies.iter().filter(|reply| which(reply)).count()
     }
 
-    /// Answers that came in time.
+    /// Responses within the deadline.
     fn served(&self) -> usize {
         self.count(|reply| reply.status == 200 && reply.took <= DEADLINE + GRACE)
     }
 
-    /// The 429s that skills saw because Alexa had answered so.
+    /// 429 responses of Alexa that skills saw.
     fn alexa_429(&self) -> usize {
         self.count(|reply| reply.status == 429 && reply.from_alexa)
     }
 
-    /// The share of what the quota allowed from the first request to the last
-    /// answer: a window full at once, and another with each second that passed.
+    /// Served requests as a share of the quota over the run: one window at once, and
+    /// another with each second that passed.
     fn goodput(&self) -> f64 {
         let windows = 1 + self.lasted.as_secs();
         self.served() as f64 / (f64::from(QUOTA) * windows as f64)

@@ -1,10 +1,10 @@
-//! What one hit and one miss cost, in numbers that do not depend on how busy a machine
-//! is: the instructions of the whole program, and its allocations.
+//! The cost of one hit and one miss in instructions and allocations of the whole program,
+//! which do not depend on how busy the machine is.
 //!
-//! The gateway listens on a socket, and one connection asks, one call at a time, for
-//! what is stored or for what nobody has asked for. Who asks, and the origin, are a
-//! process of their own, which is not counted. Twice the calls are made in a second
-//! run, and the difference is taken, so that start and filling the cache cancel out.
+//! The gateway listens on a socket, and one connection makes one call after the other, all
+//! hits or all misses. Caller and origin run in a process that is not counted. A second
+//! run makes twice as many calls, and the difference counts, so that the cost of starting
+//! and of filling the cache cancels out.
 //!
 //! `cargo bench --bench count` counts, and fails when either takes over 5 % more
 //! instructions or any more allocations than `benches/count/counted.toml` says;
@@ -38,17 +38,17 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The calls of the shorter run.
 const CALLS: usize = 1000;
-/// How often each run is made. The system's allocator tidies up in one run and not in
-/// another, which is no part of a call, so that the least counts.
+/// The number of runs, of which the least counts: the allocator of the system tidies up in
+/// some runs and not in others.
 const RUNS: usize = 5;
-/// What a call may take more than was counted before.
+/// The factor by which instructions may grow.
 const ALLOWED: f64 = 1.05;
-/// From the package's root, where cargo starts a bench.
+/// Relative to the root of the package, where cargo starts a bench.
 const FILE: &str = "benches/count/counted.toml";
 
 #[derive(clap::Parser)]
 struct Args {
-    /// Writes what is counted to the file, for the next ones to be compared with.
+    /// Write the counts to the file, to compare later runs with.
     #[arg(long)]
     update: bool,
     /// What this program is when it starts itself once more.
@@ -56,23 +56,23 @@ struct Args {
     role: Option<Role>,
     #[arg(long, hide = true, value_enum)]
     calls: Option<Calls>,
-    /// How many.
+    /// The number of calls.
     #[arg(long, hide = true, default_value_t = CALLS)]
     count: usize,
-    /// What cargo tells every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Role {
-    /// The gateway, which prints its allocations in the end.
+    /// The gateway, which prints its allocations at the end.
     Gateway,
-    /// Who asks it, and the origin.
+    /// The caller and the origin.
     Others,
 }
 
-/// What one call takes.
+/// The cost of one call.
 #[derive(Serialize, Deserialize)]
 struct Cost {
     instructions: u64,
@@ -120,11 +120,11 @@ fn compare(what: &str, now: &Cost, before: &Cost) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts one call of a kind.
+/// Counts the cost of one call.
 fn cost(calls: Calls) -> anyhow::Result<Cost> {
     let (once, twice) = (least(calls, CALLS)?, least(calls, 2 * CALLS)?);
-    // Rounded to the nearest: what grows now and then, such as a queue, is no part of each
-    // call, and may fall into either of the two runs.
+    // Rounded: rare costs, such as a queue that grows, are not part of each call and may
+    // fall into either run.
     let calls_more = CALLS as u64;
     let each = |once: u64, twice: u64| (twice.saturating_sub(once) + calls_more / 2) / calls_more;
     let cost = Cost {
@@ -136,7 +136,7 @@ fn cost(calls: Calls) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// The least that runs of so many calls take.
+/// The least cost of several runs.
 fn least(calls: Calls, count: usize) -> anyhow::Result<Cost> {
     let mut least = run(calls, count)?;
     for _ in 1..RUNS {
@@ -149,7 +149,7 @@ fn least(calls: Calls, count: usize) -> anyhow::Result<Cost> {
     Ok(least)
 }
 
-/// Counts a run of so many calls.
+/// Counts one run.
 fn run(calls: Calls, count: usize) -> anyhow::Result<Cost> {
     let ran = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -170,9 +170,9 @@ fn run(calls: Calls, count: usize) -> anyhow::Result<Cost> {
     })
 }
 
-/// Serves so many calls, and prints how often memory was allocated.
+/// Serves the calls of one run, and prints the number of allocations.
 fn drive(calls: Calls, count: usize) -> anyhow::Result<()> {
-    // Valgrind does not follow a process into those that it starts.
+    // Valgrind does not follow child processes.
     let mut others = Command::new(env::current_exe()?)
         .args(play::arguments("others", calls, count))
         .stdin(Stdio::piped())

@@ -1,4 +1,4 @@
-//! Who calls the gateway, and the origin behind it, in a process of their own.
+//! The caller of the gateway and the origin behind it, in one process.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,22 +12,22 @@ use clap::ValueEnum as _;
 /// Which calls are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Calls {
-    /// Of what is stored.
+    /// Calls for stored responses.
     Hits,
-    /// Of what nobody has asked for, with a fresh token each.
+    /// Calls with a new token each.
     Misses,
 }
 
 const TOKENS: usize = 8;
 const OPERATIONS: [&str; 3] = ["name", "givenName", "mobileNumber"];
-/// Nothing here takes as long.
+/// Longer than any call takes.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The origin says this to everybody.
+/// The response of the origin.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\
     Content-Length: 19\r\nx-amzn-requestid: 0f6c1b2a-93d4-4c1e-8f57-2b7d9a3e4c10\r\n\r\n\
     {\"name\":\"Jane Doe\"}";
 
-/// What tells this program to take a role.
+/// The arguments that give this program a role.
 pub(crate) fn arguments(role: &str, calls: Calls, count: usize) -> [String; 6] {
     let calls = calls.to_possible_value();
     let calls = calls.map_or_else(String::new, |calls| calls.get_name().to_owned());
@@ -36,7 +36,7 @@ pub(crate) fn arguments(role: &str, calls: Calls, count: usize) -> [String; 6] {
     flags.map(str::to_owned)
 }
 
-/// Says where the origin is, hears where the gateway is, and makes so many calls.
+/// Prints the address of the origin, reads that of the gateway, and makes the calls.
 #[expect(clippy::print_stdout, reason = "how two processes find each other")]
 pub(crate) fn play(calls: Calls, count: usize) -> anyhow::Result<()> {
     let origin = TcpListener::bind("127.0.0.1:0")?;
@@ -71,10 +71,10 @@ impl Caller {
         Ok(Self { stream, answer })
     }
 
-    /// Makes one call, whose answer says what the cache did.
+    /// Makes one call, and checks what the cache did by `Cache-Status`.
     fn call(&mut self, request: &[u8], cache: &[u8]) -> anyhow::Result<()> {
         self.stream.write_all(request)?;
-        // An answer is one write, and so it is one read.
+        // The gateway sends a response in one write, so one read gets it.
         let length = self.stream.read(&mut self.answer)?;
         let answer = &self.answer[..length];
         if answer.starts_with(b"HTTP/1.1 200") && memchr::memmem::find(answer, cache).is_some() {
@@ -84,7 +84,7 @@ impl Caller {
     }
 }
 
-/// What a skill asks, with a token as Alexa makes them.
+/// The requests of a skill with a new token of real size.
 fn fresh() -> [Vec<u8>; 3] {
     let spec = TokenSpec {
         lifetime: Duration::from_secs(6 * 3600),
@@ -102,7 +102,7 @@ fn fresh() -> [Vec<u8>; 3] {
     })
 }
 
-/// Answers everything that ends as a head does, until the process ends.
+/// Answers every request until the process ends.
 fn serve(origin: &TcpListener) {
     for mut stream in origin.incoming().flatten() {
         thread::spawn(move || -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! What all scenarios share: how long to measure and where, and origins.
+//! What all scenarios share: how long and where to measure, and the origins.
 
 use std::cell::Cell;
 use std::fs;
@@ -16,35 +16,41 @@ use crate::process::{Process, free_address};
 use crate::table::{Promise, Table};
 use crate::{origin, usage};
 
-/// What a scenario has shown.
+/// The tables and promises of a scenario.
 #[derive(Default)]
-pub(crate) struct Outcome {
+pub(crate) struct ScenarioResult {
     pub(crate) tables: Vec<Table>,
     pub(crate) promises: Vec<Promise>,
 }
 
-/// How the bench runs.
-pub(crate) struct Bench {
-    /// Where everything is written.
+/// The options of a run.
+#[derive(Clone)]
+pub(crate) struct Options {
+    /// The folder of the report and of temporary files.
     pub(crate) folder: PathBuf,
     pub(crate) rounds: usize,
-    /// How long one figure is taken.
+    /// How long one figure is measured.
     pub(crate) time: Duration,
     pub(crate) server_core: usize,
     pub(crate) load_core: usize,
     /// How many entries expire together.
     pub(crate) expiring: u64,
+}
+
+/// A run of the bench.
+pub(crate) struct Bench {
+    pub(crate) options: Options,
     folders: Cell<usize>,
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // What cannot be removed is below target/ and in nobody's way.
+        // What is left is below target/ and does no harm.
         fs::remove_dir_all(self.run()).ok();
     }
 }
 
-/// An origin or a relay, in a process of its own.
+/// An origin or a relay in its own process.
 pub(crate) struct Origin {
     process: Process,
     pub(crate) address: SocketAddr,
@@ -61,7 +67,7 @@ impl Origin {
         usage::cpu_of(self.process.id())
     }
 
-    /// How many requests have come.
+    /// The number of requests it has received.
     ///
     /// # Errors
     /// It does not answer.
@@ -79,7 +85,7 @@ impl Origin {
         Ok(body.trim().parse()?)
     }
 
-    /// Makes sure that so many requests have come since there were `before`.
+    /// Checks the number of requests since there were `before`.
     ///
     /// # Errors
     /// There were more, or fewer, or it does not answer.
@@ -94,29 +100,18 @@ impl Origin {
 }
 
 impl Bench {
-    /// Prepares a folder with certificates in it, and removes those of runs that were
-    /// ended before they could.
+    /// Prepares a folder with certificates, and removes the folders of earlier runs that
+    /// were killed.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub(crate) fn new(
-        folder: PathBuf,
-        rounds: usize,
-        time: Duration,
-        (server_core, load_core): (usize, usize),
-        expiring: u64,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(options: Options) -> anyhow::Result<Self> {
         let bench = Self {
-            folder,
-            rounds,
-            time,
-            server_core,
-            load_core,
-            expiring,
+            options,
             folders: Cell::new(0),
         };
         fs::create_dir_all(bench.certificates())?;
-        for entry in fs::read_dir(&bench.folder)? {
+        for entry in fs::read_dir(&bench.options.folder)? {
             let entry = entry?;
             let name = entry.file_name();
             let run = name.to_str().and_then(|name| name.strip_prefix("run-"));
@@ -128,20 +123,22 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Where the throw-away authority is.
+    /// The folder of the throw-away certificate authority.
     pub(crate) fn certificates(&self) -> PathBuf {
         self.run().join("certificates")
     }
 
-    /// What is of this run alone, so that two runs do not disturb each other's files.
+    /// The folder of this run alone, so that two runs do not share files.
     fn run(&self) -> PathBuf {
-        self.folder.join(format!("run-{}", std::process::id()))
+        self.options
+            .folder
+            .join(format!("run-{}", std::process::id()))
     }
 
-    /// A folder that was not there before.
+    /// Creates a new folder.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     pub(crate) fn fresh_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         self.folders.set(self.folders.get() + 1);
         let folder = self
@@ -152,7 +149,7 @@ impl Bench {
         Ok(folder)
     }
 
-    /// Removes what peers have written, if any has. They must have ended.
+    /// Removes the files of peers, which must have ended.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -168,10 +165,11 @@ impl Bench {
     /// # Errors
     /// It does not start.
     pub(crate) async fn origin(&self) -> anyhow::Result<Origin> {
-        self.role(&["--role", "floor"], self.load_core).await
+        self.role(&["--role", "floor"], self.options.load_core)
+            .await
     }
 
-    /// Starts an origin that takes its time.
+    /// Starts an origin that answers after a delay.
     ///
     /// # Errors
     /// It does not start.
@@ -195,7 +193,7 @@ impl Bench {
     pub(crate) async fn tls_origin(&self) -> anyhow::Result<Origin> {
         let certificates = self.certificates().display().to_string();
         let args = ["--role", "origin", "--tls", &certificates];
-        let mut origin = self.role(&args, self.load_core).await?;
+        let mut origin = self.role(&args, self.options.load_core).await?;
         origin.tls = Some(origin::connector(&self.certificates())?);
         Ok(origin)
     }
@@ -208,7 +206,7 @@ impl Bench {
         let (to, delay) = (to.to_string(), delay.as_millis().to_string());
         self.role(
             &["--role", "relay", "--to", &to, "--delay-ms", &delay],
-            self.load_core,
+            self.options.load_core,
         )
         .await
     }
@@ -228,7 +226,7 @@ impl Bench {
         })
     }
 
-    /// Says what is going on.
+    /// Prints progress.
     #[expect(clippy::print_stderr, reason = "progress is not the bench's output")]
     pub(crate) fn say(&self, what: &str) {
         eprintln!("peers: {what}");

@@ -1,4 +1,4 @@
-//! The calls that are made: which token, which operation, as the bytes of a request.
+//! The calls of the load: token and operation, as the bytes of a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,21 +6,21 @@ use std::time::{Duration, SystemTime};
 
 use alexa_gateway::lab::mock::TokenSpec;
 
-/// What a skill asks of the Person Profile API.
+/// The operations of the Person Profile API that a skill calls.
 const OPERATIONS: [&str; 3] = ["name", "givenName", "mobileNumber"];
 
-/// Tokens as Alexa makes them: 1,850 bytes, each different, valid for longer than
-/// any bench takes.
+/// Tokens of real size: 1,850 bytes, all different, valid for longer than the bench
+/// takes.
 pub(crate) struct Tokens(Vec<Box<str>>);
 
 impl Tokens {
-    /// Mints as many as these entries need, one entry for each operation.
+    /// Mints the tokens of this many entries, one entry per token and operation.
     pub(crate) fn for_entries(entries: u64) -> Arc<Self> {
         let hours = Duration::from_secs(6 * 3600);
         Self::valid_until(SystemTime::now() + hours, entries)
     }
 
-    /// The same, all valid until the second in which `end` is.
+    /// Mints tokens that all expire at `end`, rounded down to a second.
     pub(crate) fn valid_until(end: SystemTime, entries: u64) -> Arc<Self> {
         let spec = TokenSpec {
             lifetime: Duration::ZERO,
@@ -32,19 +32,19 @@ impl Tokens {
     }
 }
 
-/// Which call comes next.
+/// The order of the calls.
 enum Order {
-    /// Every entry, one after the other.
+    /// Every entry in turn.
     Each,
-    /// Any of the entries, at random.
+    /// A random entry.
     Any,
-    /// A token that was never used before: its end is changed to a running number.
+    /// A new token for each call: the end of a minted one is replaced by a number.
     Never,
-    /// Always the same one, a token that was never used before.
+    /// Always the same new token.
     Same(u64),
 }
 
-/// Calls, made by any number of connections.
+/// Calls that any number of connections take in turn.
 pub(crate) struct Calls {
     tokens: Arc<Tokens>,
     entries: u64,
@@ -64,12 +64,12 @@ impl Calls {
         Self::new(tokens, entries, Order::Any, 0)
     }
 
-    /// Calls that no cache can know.
+    /// Calls that miss every cache.
     pub(crate) fn never(tokens: &Arc<Tokens>) -> Arc<Self> {
         Self::new(tokens, 0, Order::Never, fastrand::u64(..))
     }
 
-    /// The same call over and over, which no cache can know at first.
+    /// The same call again and again; the first is a miss.
     pub(crate) fn same(tokens: &Arc<Tokens>) -> Arc<Self> {
         Self::new(tokens, 0, Order::Same(fastrand::u64(..)), 0)
     }
@@ -84,7 +84,7 @@ impl Calls {
         })
     }
 
-    /// How many requests were written.
+    /// The number of calls taken so far.
     pub(crate) fn made(&self) -> u64 {
         self.next.load(Ordering::Relaxed).wrapping_sub(self.first)
     }
@@ -112,7 +112,7 @@ impl Calls {
         );
         out.extend_from_slice(token.as_bytes());
         if let Some(ending) = ending {
-            // Six bits a letter, so that it is still base64.
+            // Six bits per letter, so that it stays base64.
             let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
             let from = out.len() - 11;
             for (at, letter) in out[from..].iter_mut().enumerate() {

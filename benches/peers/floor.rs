@@ -1,5 +1,5 @@
-//! The floor: what the sockets alone cost. Reads until a head ends, writes a canned
-//! answer, and parses nothing. It also is the origin that answers at once.
+//! The floor: the cost of the sockets alone. Reads until the end of a head, writes a fixed
+//! response, parses nothing. Also serves as the origin that answers at once.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ const LISTENER: Token = Token(usize::MAX);
 
 struct Connection {
     stream: TcpStream,
-    /// The start of a head whose end has not come yet.
+    /// The start of an incomplete head.
     begun: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn serve(listen: SocketAddr) -> io::Result<()> {
 }
 
 impl Connection {
-    /// Answers what has come. An error ends the connection.
+    /// Answers the requests that have arrived. An error ends the connection.
     fn serve(&mut self, canned: &[u8], requests: &mut u64, buffer: &mut [u8]) -> io::Result<()> {
         loop {
             let read = match self.stream.read(buffer) {
@@ -79,7 +79,7 @@ impl Connection {
             } else if whole {
                 *requests += 1;
                 self.begun.clear();
-                // An answer is far smaller than the buffer of a socket.
+                // The response is far smaller than the buffer of a socket.
                 self.stream.write_all(canned)?;
             } else {
                 self.begun.extend_from_slice(read);
@@ -89,8 +89,8 @@ impl Connection {
                     self.stream.write_all(canned)?;
                 }
             }
-            // A whole head and more room than it took: nothing is left to read, and
-            // if more comes there will be another event.
+            // The buffer was larger than the head, so nothing is left to read; more bytes
+            // cause another event.
             if whole {
                 return Ok(());
             }

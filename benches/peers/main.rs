@@ -1,11 +1,11 @@
 //! The gateway beside nginx, Varnish, HAProxy and a bare socket, in one run.
 //!
 //! Everything is on loopback: each server is pinned to one core, and the load, with
-//! the origin, to another. Rounds alternate between the peers, so that whatever else
-//! the machine does hits all of them; figures are medians, and ratios are taken
-//! within a round. The load is this program itself: it varies tokens of real size,
-//! checks every answer, and keeps the times of an open loop from when a call was
-//! due. It shows how busy its core was, for above some 95 % a throughput is its own.
+//! the origin, to another. Rounds alternate between the peers, so that other work of the
+//! machine affects all of them; figures are medians, and ratios are taken
+//! within a round. The load is this program itself: it varies tokens of real size and
+//! checks every response. The load reports how busy its core was: above 95 %, throughput
+//! is limited by the load.
 //!
 //! `benches/peers/run` installs what is needed, builds, and runs it;
 //! `benches/peers/run --help` says what can be chosen.
@@ -35,26 +35,26 @@ use anyhow::Context as _;
 use clap::{Parser as _, ValueEnum as _};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use bench::Bench;
+use bench::{Bench, Options};
 use peer::Peer;
 use scenarios::Scenario;
 
 /// Measures the gateway and its peers side by side.
 #[derive(clap::Parser)]
 struct Args {
-    /// What to measure; everything if nothing is named.
+    /// The scenarios to measure. Default: all.
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
-    /// How often each figure is taken.
+    /// The number of rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long each figure is taken.
+    /// How long each figure is measured.
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = humantime::parse_duration)]
     time: Duration,
-    /// How many entries the scenario expiry lets expire.
+    /// The number of entries that expire in the scenario expiry.
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     expiring: u64,
-    /// The core of the server that is measured.
+    /// The core of the measured server.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
     /// The core of the load and the origin.
@@ -63,10 +63,10 @@ struct Args {
     /// Where the report is written.
     #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/peers"))]
     output: PathBuf,
-    /// What cargo tells every bench.
+    /// Passed by cargo to every bench.
     #[arg(long, hide = true)]
     bench: bool,
-    /// What this program is when the bench starts it once more.
+    /// The role of a further process of this program.
     #[arg(long, hide = true, value_enum, requires = "listen")]
     role: Option<Role>,
     #[arg(long, hide = true)]
@@ -79,7 +79,7 @@ struct Args {
     tls: Option<PathBuf>,
 }
 
-/// A server that the bench needs, in a process of its own.
+/// A server that the bench starts as a further process.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Role {
     Floor,
@@ -113,14 +113,14 @@ fn main() -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stdout, reason = "the bench's output")]
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let cores = (args.server_core, args.load_core);
-    let bench = Bench::new(
-        args.output.clone(),
-        args.rounds,
-        args.time,
-        cores,
-        args.expiring,
-    )?;
+    let bench = Bench::new(Options {
+        folder: args.output.clone(),
+        rounds: args.rounds,
+        time: args.time,
+        server_core: args.server_core,
+        load_core: args.load_core,
+        expiring: args.expiring,
+    })?;
     if nginx::files() < FILES {
         bench.say(&format!(
             "only {} files may be open: nginx opens one for each hit then, and not all \
@@ -182,7 +182,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// for its sockets.
 const FILES: u64 = 65_536;
 
-/// What was measured, on what, and how.
+/// Describes what was measured, where and how.
 fn conditions(bench: &Bench) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor
@@ -199,10 +199,10 @@ fn conditions(bench: &Bench) -> String {
     format!(
         "Medians of {} rounds, with the range; {} s a figure. Servers on core {}, load and origin \
          on core {}, of {processor}; {} {}; {} open files. alexa-gateway {}; {}.",
-        bench.rounds,
-        bench.time.as_secs_f64(),
-        bench.server_core,
-        bench.load_core,
+        bench.options.rounds,
+        bench.options.time.as_secs_f64(),
+        bench.options.server_core,
+        bench.options.load_core,
         system.sysname().to_string_lossy(),
         system.release().to_string_lossy(),
         nginx::files(),
@@ -211,7 +211,7 @@ fn conditions(bench: &Bench) -> String {
     )
 }
 
-/// What a program says of itself in its first line.
+/// The first line that a program prints about its version.
 fn version(peer: Peer, flag: &str) -> Option<String> {
     let output = Command::new(peer.program()?).arg(flag).output().ok()?;
     let said = if output.stdout.is_empty() {

@@ -1,5 +1,5 @@
-//! nginx as a bench runs it: one worker, in the foreground, with a configuration
-//! and a folder of its own, so that an nginx of the machine is never touched.
+//! nginx with one worker, in the foreground, with its own configuration and folder, apart
+//! from any nginx of the machine.
 
 use std::fs;
 use std::net::SocketAddr;

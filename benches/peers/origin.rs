@@ -1,5 +1,5 @@
-//! Alexa as far as speed goes: the same answer to everything, after a while, over
-//! plain HTTP/1.1 or over TLS with HTTP/2 or HTTP/1.1. It counts what it is asked.
+//! The origin: the same response to every request, after a delay, over plain HTTP/1.1
+//! or over TLS with HTTP/2 or HTTP/1.1. It counts requests.
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-/// What every answer says.
+/// The body of every response.
 pub(crate) const BODY: &str = r#"{"name":"Jane Doe"}"#;
-/// Not counted: answers how many requests have come.
+/// Returns the number of requests; not counted itself.
 pub(crate) const COUNT: &[u8] = b"GET /-/count ";
 pub(crate) const COUNT_PATH: &str = "/-/count";
 const REQUEST_ID: &str = "0f6c1b2a-93d4-4c1e-8f57-2b7d9a3e4c10";
@@ -35,12 +35,12 @@ pub(crate) const AUTHORITY: &str = "authority.pem";
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
 
-/// The canned answer.
+/// The response to every request.
 pub(crate) fn answer() -> Vec<u8> {
     answer_of(BODY)
 }
 
-/// The answer to [`COUNT`].
+/// The response to [`COUNT`].
 pub(crate) fn count(requests: u64) -> Vec<u8> {
     answer_of(&requests.to_string())
 }
@@ -62,7 +62,7 @@ fn answer_of(body: &str) -> Vec<u8> {
 pub(crate) fn write_certificates(folder: &Path) -> anyhow::Result<()> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    // Where issuer and subject have one name, OpenSSL takes a certificate for its own.
+    // OpenSSL takes a certificate for self-signed if issuer and subject are equal.
     let name = "An authority for one bench";
     authority.distinguished_name.push(DnType::CommonName, name);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
         let (tls, requests) = (tls.clone(), Arc::clone(&requests));
         tokio::spawn(async move {
             match tls {
-                // A client that breaks off its handshake is its own affair.
+                // A client may break off its handshake.
                 Some(tls) => {
                     if let Ok(stream) = tls.accept(stream).await {
                         connection(stream, delay, requests).await;
@@ -153,7 +153,7 @@ fn acceptor(folder: &Path) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Connects as a client without a memory does: a whole handshake every time.
+/// Connects without session resumption: a full handshake every time.
 pub(crate) fn connector(folder: &Path) -> anyhow::Result<tokio_rustls::TlsConnector> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(folder.join(AUTHORITY))?)?;

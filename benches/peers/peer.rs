@@ -1,5 +1,5 @@
-//! The programs that are measured, started in the same way: on one core, with a
-//! folder of their own, on a port of loopback; and how one figure of them is taken.
+//! The programs that are measured. All run on one core, on a loopback port, with a folder
+//! of their own.
 
 use std::fmt;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::process::{Process, find, free_address};
 use crate::settings::{self, Setup};
 use crate::{nginx, usage};
 
-/// What can be measured.
+/// A program that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A socket that is read and written, and nothing else.
+    /// Reads and writes a socket, nothing else.
     Floor,
     Gateway,
     Nginx,
@@ -40,12 +40,12 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// The peers among these that are installed; says which are not.
+    /// Returns those that are installed; prints which are not.
     pub(crate) fn installed(bench: &Bench, peers: &[Self]) -> Vec<Self> {
         let (installed, missing): (Vec<_>, Vec<_>) =
             peers.iter().partition(|peer| peer.program().is_some());
         for peer in missing {
-            bench.say(&format!("{peer} is not installed, so it is left out"));
+            bench.say(&format!("{peer} is not installed and is left out"));
         }
         installed
     }
@@ -81,7 +81,7 @@ impl Peer {
         let args: Vec<String> = match self {
             Self::Nginx => {
                 let http = settings::nginx_http(address, &setup, &folder);
-                let core = Some(bench.server_core);
+                let core = Some(bench.options.server_core);
                 let process = nginx::start(&program, &folder, &http, address, core).await?;
                 return Ok(Running { process, address });
             }
@@ -97,8 +97,8 @@ impl Peer {
             }
             Self::Varnish => {
                 fs::write(&config, settings::varnish(&setup))?;
-                // As many threads as connections, for each holds one while it waits;
-                // heads with a token fit the workspace as it is.
+                // Each waiting connection holds a thread. Heads with a token fit the
+                // default workspace.
                 format!(
                     "-F|-j|none|-a|{address}|-f|{}|-n|{}|-s|malloc,1g|-p|thread_pools=1|\
                      -p|thread_pool_min=200|-p|thread_pool_max=5000|-p|thread_queue_limit=5000|\
@@ -115,7 +115,7 @@ impl Peer {
                 vec!["-db".into(), "-f".into(), path(&config)]
             }
         };
-        let mut process = Process::start(&program, &args, Some(bench.server_core), &log)?;
+        let mut process = Process::start(&program, &args, Some(bench.options.server_core), &log)?;
         process.listening(address).await?;
         Ok(Running { process, address })
     }
@@ -138,8 +138,8 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Takes the figures of one round, named by [`COLUMNS`]. The origin is the one
-    /// that works on the core of the load, if there is one.
+    /// Measures the figures of one round, named by [`COLUMNS`]. `origin` is the one on the
+    /// core of the load, if there is one.
     ///
     /// # Errors
     /// A call failed.
@@ -154,9 +154,9 @@ impl Running {
             let origin = origin.map(Origin::cpu).transpose()?;
             anyhow::Ok(own + origin.unwrap_or_default())
         };
-        load::closed(self.address, calls, Until::Elapsed(bench.time / 10)).await?;
+        load::closed(self.address, calls, Until::Elapsed(bench.options.time / 10)).await?;
         let (cpu, load) = (self.cpu()?, busy()?);
-        let seen = load::closed(self.address, calls, Until::Elapsed(bench.time)).await?;
+        let seen = load::closed(self.address, calls, Until::Elapsed(bench.options.time)).await?;
         let (cpu, load) = (self.cpu()? - cpu, busy()? - load);
         Ok([
             cpu / seen.calls() as f64,

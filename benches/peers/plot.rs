@@ -1,5 +1,5 @@
-//! The first column of each table as bars, with a line from the least to the most.
-//! A table of one row has nothing to compare and is left out.
+//! Draws the first column of each table as bars, with a line from minimum to maximum.
+//! Tables of one row are left out.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use plotters::prelude::{
 
 use crate::table::{Table, number};
 
-/// One picture with all tables.
+/// Draws all tables into one picture.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -86,10 +86,11 @@ fn panel(table: &Table, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error
     Ok(())
 }
 
-/// The gateway stands out.
+/// The gateway has a colour of its own.
 fn color(row: &str) -> RGBColor {
-    match row.starts_with("gateway") {
-        true => RGBColor(40, 100, 170),
-        false => RGBColor(150, 175, 200),
+    if row.starts_with("gateway") {
+        RGBColor(40, 100, 170)
+    } else {
+        RGBColor(150, 175, 200)
     }
 }

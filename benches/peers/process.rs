@@ -1,5 +1,5 @@
-//! Programs that a bench starts, and ends by their id: when the bench is done
-//! with them, when it fails, and when it is ended itself.
+//! Programs that a bench starts. Each ends when the bench no longer needs it, fails, or
+//! is killed.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-/// Longer than any of them takes to start, or to end.
+/// Longer than any of them takes to start or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running program. Dropping it ends it and waits for its end.
@@ -54,7 +54,7 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    /// Its id, which is that of the program and not of what started it.
+    /// The id of the program itself.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -89,7 +89,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // Until it is waited for, the id is its own, even if it has ended.
+        // Nobody else gets the id before the process is waited for.
         id.map(|id| kill_process(id, signal).ok());
     }
 }
@@ -108,7 +108,7 @@ impl Drop for Process {
     }
 }
 
-/// Where a program can be told to listen.
+/// Returns a free loopback address.
 ///
 /// # Errors
 /// The machine has no free port.
@@ -117,7 +117,7 @@ pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-/// Where a program is: among `PATH`, or where Debian keeps servers.
+/// Finds a program in `PATH` or in /usr/sbin.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);

@@ -1,5 +1,5 @@
-//! A relay that makes an address look far away: every byte arrives later, and the
-//! first ones wait for the handshake of TCP, which loopback makes at once.
+//! A relay that makes an address look far away: it delays every byte, and the first ones
+//! by the TCP handshake, which takes no time on loopback.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// Pieces under way; more than a delay of some milliseconds ever holds.
+/// Pieces in transit: more than a delay of some milliseconds ever holds.
 const UNDER_WAY: usize = 1024;
 
 /// Serves until the process is ended. `delay` is for one way.
@@ -35,7 +35,7 @@ pub(crate) async fn serve(listen: SocketAddr, to: SocketAddr, delay: Duration) -
     }
 }
 
-/// Carries bytes one way until they end.
+/// Relays bytes one way until the end of the stream.
 async fn carry(
     mut from: impl AsyncRead + Unpin + Send + 'static,
     mut to: impl AsyncWrite + Unpin + Send + 'static,

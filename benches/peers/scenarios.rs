@@ -13,32 +13,32 @@ mod storm;
 mod warm;
 mod wrk;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 
 /// What can be measured, in the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
-    /// Answers from the cache.
+    /// Responses from the cache.
     Hits,
     /// Calls that go to an origin over plain HTTP.
     Misses,
     /// Calls that go to an origin over TLS.
     TlsMisses,
-    /// A thousand callers of one key that nobody knows.
+    /// A thousand callers of one key that is not stored.
     Storm,
-    /// Callers that open a connection for each call, far from an origin with TLS.
+    /// A new connection for each call, with a distant TLS origin.
     NewConnections,
     /// A thousand to a million entries.
     Entries,
     /// A million entries that expire together.
     Expiry,
-    /// Ten thousand connections that ask for nothing.
+    /// Ten thousand idle connections.
     Idle,
     /// The access log, on and off.
     Log,
-    /// Latency at a part of what a peer can do.
+    /// Latency at a share of the peak throughput.
     Latency,
-    /// From nothing to the first answer.
+    /// From the start of the process to the first response.
     Start,
     /// The load itself, checked by wrk.
     Wrk,
@@ -48,8 +48,8 @@ impl Scenario {
     /// Runs all rounds.
     ///
     /// # Errors
-    /// A peer does not start or does not answer as it should.
-    pub(crate) async fn run(self, bench: &Bench) -> anyhow::Result<Outcome> {
+    /// A peer does not start or sends an unexpected response.
+    pub(crate) async fn run(self, bench: &Bench) -> anyhow::Result<ScenarioResult> {
         match self {
             Self::Hits => hits::run(bench).await,
             Self::Misses => misses::plain(bench).await,

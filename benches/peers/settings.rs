@@ -1,5 +1,5 @@
-//! What each peer is told: the best that an honest operator would tell it for this
-//! job, in its own language. One core, kept connections, keys by credential.
+//! The configuration of each peer: the best that an honest operator would use for this
+//! job. One core, kept connections, cache keys with the credentials.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::path::Path;
 use crate::nginx;
 use crate::origin::AUTHORITY;
 
-/// Longer than any round takes, so that nothing expires in between.
+/// Longer than any round, so that no entry expires by its ttl.
 const FRESH: &str = "1h";
 
-/// Where a peer's calls go.
+/// The origin of a peer.
 #[derive(Clone, Copy)]
 pub(crate) enum Upstream<'a> {
     Plain(SocketAddr),
-    /// With the folder of the authority that it trusts.
+    /// With the folder of the trusted certificate authority.
     Tls(SocketAddr, &'a Path),
 }
 
@@ -26,16 +26,16 @@ impl Upstream<'_> {
     }
 }
 
-/// What a peer is to do.
+/// The job of a peer.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
     pub(crate) upstream: Upstream<'a>,
-    /// Whether answers are kept. The gateway's are in any case.
+    /// Whether responses are stored. The gateway always stores them.
     pub(crate) caching: bool,
     pub(crate) access_log: bool,
-    /// How many answers must fit.
+    /// The number of responses that must fit.
     pub(crate) entries: u64,
-    /// Where the gateway shows its status, if anybody asks for it.
+    /// The address of the gateway's status page, if the scenario needs it.
     pub(crate) admin: Option<SocketAddr>,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn gateway(listen: SocketAddr, setup: &Setup<'_>) -> String {
         .map(|region| format!("[regions.{region}]\nupstream = '{scheme}://{upstream}'\n"))
         .concat();
     let entries = 2 * setup.entries.max(50_000);
-    // Room for the bookkeeping of each entry as well.
+    // Includes the overhead of each entry.
     let bytes = entries * 2048;
     let log = setup.access_log;
     let admin = setup.admin.map_or_else(
@@ -92,7 +92,7 @@ pub(crate) fn gateway(listen: SocketAddr, setup: &Setup<'_>) -> String {
     )
 }
 
-/// What stands in nginx's `http { … }`.
+/// The contents of nginx's `http { … }`.
 pub(crate) fn nginx_http(listen: SocketAddr, setup: &Setup<'_>, folder: &Path) -> String {
     let folder = folder.display();
     let mut text = String::new();
@@ -159,7 +159,7 @@ pub(crate) fn nginx_http(listen: SocketAddr, setup: &Setup<'_>, folder: &Path) -
     text
 }
 
-/// Varnish's VCL. It is only ever a cache here, for it speaks no TLS to an origin.
+/// Varnish's VCL. Varnish is measured as a cache only, because it speaks no TLS to origins.
 pub(crate) fn varnish(setup: &Setup<'_>) -> String {
     let origin = setup.upstream.address();
     let (host, port) = (origin.ip(), origin.port());
@@ -172,7 +172,7 @@ pub(crate) fn varnish(setup: &Setup<'_>) -> String {
     )
 }
 
-/// HAProxy's configuration. It caches nothing that carries `Authorization`.
+/// HAProxy's configuration. It never caches requests with `Authorization`.
 pub(crate) fn haproxy(listen: SocketAddr, setup: &Setup<'_>) -> String {
     let origin = setup.upstream.address();
     let tls = match setup.upstream {
@@ -182,8 +182,8 @@ pub(crate) fn haproxy(listen: SocketAddr, setup: &Setup<'_>) -> String {
             folder.display()
         ),
     };
-    // It counts two files for a connection, even for one that is idle, and would not
-    // start where that is more than the system allows.
+    // HAProxy counts two files per connection, idle ones included, and refuses to start
+    // if the sum exceeds the limit of the system.
     format!(
         "global\n  maxconn 16384\n  no strict-limits\n  nbthread 1\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 60s\n  \

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// One figure of every round.
+/// One figure, measured in every round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Series(Vec<f64>);
 
@@ -11,7 +11,7 @@ impl Series {
         self.0.push(value);
     }
 
-    /// The middle one; with an even number of rounds, between the two.
+    /// The median; the mean of the two middle values if their number is even.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -31,12 +31,12 @@ impl Series {
         )
     }
 
-    /// This divided by that, round by round.
+    /// The quotient, round by round.
     pub(crate) fn over(&self, that: &Self) -> Self {
         self.with(that, |this, that| this / that)
     }
 
-    /// This less that, round by round.
+    /// The difference, round by round.
     pub(crate) fn minus(&self, that: &Self) -> Self {
         self.with(that, |this, that| this - that)
     }
@@ -66,7 +66,7 @@ impl Table {
         }
     }
 
-    /// Adds what one round showed of one row.
+    /// Adds the figures of one round to a row.
     pub(crate) fn add(&mut self, row: impl ToString, figures: &[f64]) {
         let name = row.to_string();
         let at = self
@@ -83,14 +83,14 @@ impl Table {
         }
     }
 
-    /// One figure of one row, if the row was measured.
+    /// One column of one row, if it was measured.
     pub(crate) fn series(&self, row: impl ToString, column: usize) -> Option<&Series> {
         let name = row.to_string();
         let (_, series) = self.rows.iter().find(|(row, _)| *row == name)?;
         series.get(column)
     }
 
-    /// One row's figure over another's, round by round.
+    /// One row divided by another, round by round.
     pub(crate) fn ratio(
         &self,
         row: impl ToString,
@@ -100,7 +100,7 @@ impl Table {
         Some(self.series(row, column)?.over(self.series(to, column)?))
     }
 
-    /// One row's figure less another's, round by round.
+    /// One row minus another, round by round.
     pub(crate) fn difference(
         &self,
         row: impl ToString,
@@ -132,10 +132,11 @@ impl Table {
             for series in row {
                 let (least, most) = series.range();
                 let (median, least, most) = (number(series.median()), number(least), number(most));
-                match least == most {
-                    true => write!(text, " {median} |").ok(),
-                    false => write!(text, " {median} ({least}–{most}) |").ok(),
-                };
+                if least == most {
+                    write!(text, " {median} |").ok();
+                } else {
+                    write!(text, " {median} ({least}–{most}) |").ok();
+                }
             }
         }
         text.push('\n');
@@ -143,7 +144,7 @@ impl Table {
     }
 }
 
-/// Three digits that count; no more are worth anything here.
+/// Formats a number with three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "-".to_owned(),
@@ -153,7 +154,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// What the gateway promises of one figure.
+/// A promise about one figure of the gateway.
 pub(crate) struct Promise {
     what: &'static str,
     measured: Option<Series>,
@@ -175,7 +176,7 @@ impl Promise {
     }
 }
 
-/// All promises in Markdown, and whether each is kept.
+/// Formats all promises in Markdown, and whether each is kept.
 pub(crate) fn promises(promises: &[Promise]) -> String {
     let mut text =
         "| promise | bound | median | range | kept |\n|---|--:|--:|--:|---|\n".to_owned();

@@ -1,4 +1,4 @@
-//! What a program and all that it started have used, as the kernel counts it.
+//! Processor time and memory of a process and its descendants, as the kernel counts.
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,8 +25,8 @@ pub(crate) fn cpu_of_tree(root: u32) -> io::Result<Duration> {
     tree(root)?.into_iter().map(cpu_of).sum()
 }
 
-/// The resident memory of a process and its descendants in bytes. What several of
-/// them share is counted in parts, so that it counts once.
+/// The resident memory of a process and its descendants in bytes. Shared pages count
+/// once.
 ///
 /// # Errors
 /// There is no such process, or its memory may not be looked at.

@@ -1,6 +1,6 @@
-//! From a thousand entries to a million: what a hit costs, and what an entry takes.
+//! A thousand to a million entries: the cost of a hit, and the memory of an entry.
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::{Calls, Tokens};
 use crate::load::{self, Until};
 use crate::origin::BODY;
@@ -10,7 +10,7 @@ use crate::table::{Bound, Promise, Table};
 
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let tokens = Tokens::for_entries(SIZES[3]);
     let origin = bench.origin().await?;
     let setup = Setup {
@@ -27,7 +27,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         "The gateway; resident memory from 1,000 entries to 1,000,000, less the bodies.",
         &["bytes beyond the body"],
     );
-    for round in 0..bench.rounds {
+    for round in 0..bench.options.rounds {
         bench.say(&format!(
             "filling a cache with a million entries, round {}",
             round + 1
@@ -59,7 +59,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(600.0),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![hits, memory],
         promises,
     })

@@ -1,8 +1,8 @@
-//! A million entries that expire together, while others stay in use: how long until
-//! they have left the table, and what that does to the latency of everybody else.
+//! A million entries that expire together while others stay in use: how long they stay in
+//! the table, and how that affects the latency of other requests.
 //!
-//! An answer is fresh for as long as its token is valid, and all tokens of the million
-//! expire in the same second. The figures come from the gateway's own entry count.
+//! A response is fresh as long as its token is valid, and all tokens of the million expire
+//! in the same second. The status page shows the number of entries.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::bench::{Bench, Origin, Outcome};
+use crate::bench::{Bench, Origin, ScenarioResult};
 use crate::call::{Calls, Tokens};
-use crate::load::{self, Connection, OpenLoop, Seen, Until};
+use crate::load::{self, Connection, LoadResult, OpenLoop, Until};
 use crate::peer::{Peer, Running};
 use crate::process::free_address;
 use crate::settings::{Setup, Upstream};
@@ -23,25 +23,25 @@ use crate::table::{Bound, Promise, Table};
 /// Entries that stay fresh and in use.
 const STEADY: u64 = 10_000;
 const HITS_PER_SECOND: f64 = 200.0;
-/// Each of them stores an answer.
+/// Each of them stores a response.
 const MISSES_PER_SECOND: f64 = 50.0;
-/// Filling may take this many times what the steady entries let expect.
+/// Filling may take this many times as long as the steady entries suggest.
 const SLACK: f64 = 1.5;
-/// The least that filling is given beyond that.
+/// Added to that, for short fills.
 const GRACE: Duration = Duration::from_secs(3);
 /// Opening all connections takes less.
 const CONNECTING: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 /// The shortest time over which the latency during an expiry is taken.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// An entry count that is not back by then will not come back.
+/// The bench fails if the entries are still stored after this time.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const HITS: [&str; 2] = ["hits, before", "hits, during"];
 const MISSES: [&str; 2] = ["misses, before", "misses, during"];
 const GATEWAY: &str = "gateway";
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let origin = bench.origin().await?;
     let mut latency = Table::new(
         "Latency while entries expire",
@@ -50,16 +50,16 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     );
     let mut removal = Table::new(
         "Expiry",
-        "From the last entry's expiry until the entry count shows none of them.",
+        "From the expiry of the last entry until the status page counts none of them.",
         &["s", "entries", "stored/s"],
     );
-    for round in 1..=bench.rounds {
+    for round in 1..=bench.options.rounds {
         bench.say(&format!(
             "letting {} entries expire, round {round}",
-            bench.expiring
+            bench.options.expiring
         ));
         let setup = Setup {
-            entries: bench.expiring + 2 * STEADY,
+            entries: bench.options.expiring + 2 * STEADY,
             admin: Some(free_address()?),
             ..Setup::cache(Upstream::Plain(origin.address))
         };
@@ -71,7 +71,10 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             latency.add(row, &[p99, p50, longest, seen.calls() as f64]);
         }
         let removed = figures.removed.as_secs_f64();
-        removal.add(GATEWAY, &[removed, bench.expiring as f64, figures.filled]);
+        removal.add(
+            GATEWAY,
+            &[removed, bench.options.expiring as f64, figures.filled],
+        );
     }
     let promises = vec![
         Promise::new(
@@ -90,7 +93,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(5.0),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![removal, latency],
         promises,
     })
@@ -98,11 +101,11 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
 
 /// What one round shows.
 struct Figures {
-    /// From the last entry's expiry until the count is back.
+    /// From the expiry of the last entry until they are removed.
     removed: Duration,
     /// Hits before and during the expiry, then misses before and during it.
-    latency: [Seen; 4],
-    /// Entries a second while the table was filled.
+    latency: [LoadResult; 4],
+    /// Entries per second while the cache was filled.
     filled: f64,
 }
 
@@ -118,36 +121,42 @@ async fn measure(
     load::closed(gateway.address, &steady, Until::Calls(STEADY)).await?;
     let each = begun.elapsed().as_secs_f64() / STEADY as f64;
 
-    let filling = Duration::from_secs_f64(SLACK * each * bench.expiring as f64);
-    let expiry = Expiry::after(filling + GRACE + CONNECTING + bench.time)?;
+    let filling = Duration::from_secs_f64(SLACK * each * bench.options.expiring as f64);
+    let expiry = Expiry::after(filling + GRACE + CONNECTING + bench.options.time)?;
     let begun = Instant::now();
-    let short_lived = Tokens::valid_until(expiry.at, bench.expiring);
-    let fill = Calls::each(&short_lived, bench.expiring);
-    load::closed(gateway.address, &fill, Until::Calls(bench.expiring)).await?;
-    let filled = bench.expiring as f64 / begun.elapsed().as_secs_f64();
+    let short_lived = Tokens::valid_until(expiry.at, bench.options.expiring);
+    let fill = Calls::each(&short_lived, bench.options.expiring);
+    load::closed(gateway.address, &fill, Until::Calls(bench.options.expiring)).await?;
+    let filled = bench.options.expiring as f64 / begun.elapsed().as_secs_f64();
     drop((fill, short_lived));
 
     let stored = origin.requests().await?;
     ensure!(
-        stored == STEADY + bench.expiring && status.entries().await? == stored,
-        "not all of the {stored} answers are in the table"
+        stored == STEADY + bench.options.expiring && status.entries().await? == stored,
+        "not all of the {stored} responses are stored"
     );
     let hits = Calls::any(&tokens, STEADY);
     let misses = Calls::never(&tokens);
-    let connecting = expiry.first - bench.time - CONNECTING;
+    let connecting = expiry.first - bench.options.time - CONNECTING;
     ensure!(
         Instant::now() < connecting,
         "filling took longer than the tokens are valid"
     );
     sleep_until(connecting).await;
     let connect = |calls| OpenLoop::connect(gateway.address, calls);
-    let before = Pair(connect(&hits).await?, connect(&misses).await?);
-    let during = Pair(connect(&hits).await?, connect(&misses).await?);
-    sleep_until(expiry.first - bench.time).await;
+    let before = Pair {
+        hits: connect(&hits).await?,
+        misses: connect(&misses).await?,
+    };
+    let during = Pair {
+        hits: connect(&hits).await?,
+        misses: connect(&misses).await?,
+    };
+    sleep_until(expiry.first - bench.options.time).await;
     let before = before.run(|| Instant::now() < expiry.first).await?;
     ensure!(
         status.entries().await? >= stored,
-        "entries have left before they expired"
+        "entries were removed before they expired"
     );
     let gone = Cell::new(None);
     let (during, removed) = tokio::try_join!(
@@ -161,7 +170,7 @@ async fn measure(
     let asked = origin.requests().await? - stored;
     ensure!(
         asked == misses.made(),
-        "a steady entry was asked for again: the origin has seen {asked} calls of {}",
+        "a steady entry was fetched again: the origin has received {asked} calls instead of {}",
         misses.made()
     );
     let [[hits_before, misses_before], [hits_during, misses_during]] = [before, during];
@@ -172,8 +181,8 @@ async fn measure(
     })
 }
 
-/// The second in which the entries expire: a token is valid until a whole second, and
-/// an entry is counted from the part of a second in which it was stored.
+/// The second in which the entries expire. Tokens expire at a whole second; an entry
+/// expires up to a second later, by the fraction of a second at which it was stored.
 struct Expiry {
     at: SystemTime,
     first: Instant,
@@ -195,13 +204,16 @@ impl Expiry {
 }
 
 /// Hits and misses at the same time.
-struct Pair(OpenLoop, OpenLoop);
+struct Pair {
+    hits: OpenLoop,
+    misses: OpenLoop,
+}
 
 impl Pair {
-    async fn run(self, more: impl Fn() -> bool) -> anyhow::Result<[Seen; 2]> {
+    async fn run(self, more: impl Fn() -> bool) -> anyhow::Result<[LoadResult; 2]> {
         let (hits, misses) = tokio::try_join!(
-            self.0.run(HITS_PER_SECOND, &more),
-            self.1.run(MISSES_PER_SECOND, &more)
+            self.hits.run(HITS_PER_SECOND, &more),
+            self.misses.run(MISSES_PER_SECOND, &more)
         )?;
         Ok([hits, misses])
     }
@@ -221,15 +233,15 @@ struct Count {
 }
 
 impl Status {
-    /// How many entries there are. Each look opens a connection, for an idle one would
-    /// be closed before the expiry.
+    /// Returns the number of entries. Opens a connection each time, because an idle one
+    /// would be closed before the expiry.
     async fn entries(&self) -> anyhow::Result<u64> {
         let page = Connection::open(self.0).await?.get("/-/status").await;
         let page = page.context("the status page")?;
         Ok(serde_json::from_slice::<Page>(&page)?.cache.entries)
     }
 
-    /// Waits until there are no more entries than `most`; returns when that was.
+    /// Waits until there are at most `most` entries; returns when that was.
     async fn wait_for(&self, most: impl Fn() -> u64) -> anyhow::Result<Instant> {
         let begun = Instant::now();
         loop {

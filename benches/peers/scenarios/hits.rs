@@ -1,12 +1,12 @@
-//! Answers from the cache: 10,000 tokens, three operations, 64 connections.
+//! Hits: 10,000 tokens, three operations, 64 connections.
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::peer::{COLUMNS, Peer};
 use crate::table::{Bound, Promise, Table};
 
 use super::warm::Warm;
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let mut warm = Warm::new(bench).await?;
     let all = [Peer::Floor, Peer::Gateway, Peer::Nginx, Peer::Varnish];
     let peers = warm.start(bench, &all, false).await?;
@@ -16,7 +16,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         "10,000 tokens of 1,850 bytes, three operations, everything in the cache, 64 connections.",
         &COLUMNS,
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for (peer, running) in &peers {
             table.add(peer, &running.measure(bench, &calls, None).await?);
         }
@@ -34,7 +34,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(2.0),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises,
     })

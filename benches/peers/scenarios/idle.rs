@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::{Calls, Tokens};
 use crate::load;
 use crate::peer::Peer;
@@ -17,7 +17,7 @@ const WARM: usize = 64;
 /// After the last call, so that what is looked at is idle.
 const IDLE: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let tokens = Tokens::for_entries(3);
     let calls = Calls::each(&tokens, 3);
     let origin = bench.origin().await?;
@@ -32,7 +32,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
          them. Memory of the processes alone: what the kernel keeps for a socket is the same for all.",
         &["KiB per connection"],
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for peer in &peers {
             let running = peer.start(bench, setup).await?;
             let _warm = load::keep_open(running.address, &calls, WARM).await?;
@@ -49,7 +49,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         table.series(Peer::Gateway, 0).cloned(),
         Bound::AtMost(12.0),
     );
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: vec![promise],
     })

@@ -1,7 +1,7 @@
-//! How long a hit takes at a part of what a peer can do. The load is open loop, so
-//! that a slow answer delays none of the calls that follow it.
+//! The latency of hits at a share of the peak throughput. The load is open loop, so that a
+//! slow response delays no other call.
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::load;
 use crate::peer::Peer;
 use crate::table::Table;
@@ -10,30 +10,30 @@ use super::warm::Warm;
 
 const PARTS: [f64; 3] = [0.1, 0.5, 0.8];
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let mut warm = Warm::new(bench).await?;
     let all = [Peer::Floor, Peer::Gateway, Peer::Nginx, Peer::Varnish];
     let peers = warm.start(bench, &all, false).await?;
     let calls = warm.any();
     let mut table = Table::new(
         "Latency of hits, open loop",
-        "Calls come at random times, at 10, 50 and 80 % of the peer's own most in the same round; \
-         each counts from when it was due. Where the load was busy all the time at the most, it \
-         was the load's and not the peer's.",
+        "Calls are due at random times, at 10, 50 and 80 % of the peer's peak throughput in the \
+         same round; latency counts from when a call was due. If the load was always busy at \
+         the peak, the load was the limit and not the peer.",
         &[
             "p99, µs",
             "p50, µs",
             "p99.9, µs",
             "requests/s",
-            "load busy at the most, %",
+            "load busy at the peak, %",
         ],
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for (peer, running) in &peers {
             let [_, most, .., busy] = running.measure(bench, &calls, None).await?;
             for part in PARTS {
                 let rate = part * most;
-                let seen = load::open(running.address, &calls, rate, bench.time).await?;
+                let seen = load::open(running.address, &calls, rate, bench.options.time).await?;
                 let row = format!("{peer} at {:.0} %", 100.0 * part);
                 let [p99, p50, p999] = [0.99, 0.5, 0.999].map(|share| seen.within(share));
                 table.add(row, &[p99, p50, p999, seen.rate(), busy]);
@@ -41,7 +41,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         }
     }
     warm.only_hits().await?;
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: Vec::new(),
     })

@@ -1,12 +1,12 @@
 //! What one line for each request costs, written to a file as JSON.
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::peer::{COLUMNS, Peer};
 use crate::table::{Bound, Promise, Table};
 
 use super::warm::Warm;
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let mut warm = Warm::new(bench).await?;
     let mut servers = Vec::new();
     for peer in [Peer::Gateway, Peer::Nginx] {
@@ -23,7 +23,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
          before it writes.",
         &COLUMNS,
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for (name, running) in &servers {
             table.add(name, &running.measure(bench, &calls, None).await?);
         }
@@ -35,7 +35,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         table.ratio(on, off, 0),
         Bound::AtMost(1.15),
     );
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: vec![promise],
     })

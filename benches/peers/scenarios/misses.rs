@@ -1,7 +1,7 @@
-//! Calls that no cache can answer: every token is a new one. The gateway looks up,
-//! coalesces and stores as always; the others are plain proxies.
+//! Misses: every token is new. The gateway looks up, coalesces and stores as always; the
+//! other peers are plain proxies.
 
-use crate::bench::{Bench, Origin, Outcome};
+use crate::bench::{Bench, Origin, ScenarioResult};
 use crate::call::{Calls, Tokens};
 use crate::peer::{COLUMNS, Peer};
 use crate::settings::{Setup, Upstream};
@@ -9,7 +9,7 @@ use crate::table::{Bound, Promise, Table};
 
 use super::warm::ENTRIES;
 
-pub(super) async fn plain(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn plain(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let origin = bench.origin().await?;
     let setup = Setup::proxy(Upstream::Plain(origin.address));
     let note = "Every call goes to an origin that answers at once, over connections that are kept.";
@@ -26,20 +26,20 @@ pub(super) async fn plain(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(1.3),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises,
     })
 }
 
-pub(super) async fn tls(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn tls(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let origin = bench.tls_origin().await?;
     let certificates = bench.certificates();
     let setup = Setup::proxy(Upstream::Tls(origin.address, &certificates));
     let note = "The same over TLS: the gateway and HAProxy speak HTTP/2 to the origin, nginx \
-                HTTP/1.1, for it can do no other.";
+                HTTP/1.1, which is all it can do.";
     let table = measure(bench, "Misses over TLS", note, &origin, setup).await?;
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: Vec::new(),
     })
@@ -58,7 +58,7 @@ async fn measure(
         peers.push((peer, peer.start(bench, setup).await?));
     }
     let mut table = Table::new(title, note, &COLUMNS);
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for (peer, running) in &peers {
             let (calls, before) = (Calls::never(&tokens), origin.requests().await?);
             table.add(peer, &running.measure(bench, &calls, Some(origin)).await?);

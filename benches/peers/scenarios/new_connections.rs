@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::{Calls, Tokens};
-use crate::load::{Connection, Seen, Times, finish};
+use crate::load::{Connection, Latencies, LoadResult, finish};
 use crate::origin::connector;
 use crate::peer::Peer;
 use crate::settings::{Setup, Upstream};
@@ -28,7 +28,7 @@ const CALLS: usize = 25;
 const PATIENCE: Duration = Duration::from_secs(60);
 const STRAIGHT: &str = "straight to the origin";
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let tokens = Tokens::for_entries(300);
     let certificates = bench.certificates();
     let origin = bench.tls_origin().await?;
@@ -45,7 +45,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
          through a peer, only with the peer. Eight callers.",
         &["p50, ms", "p99, ms"],
     );
-    for round in 0..=bench.rounds {
+    for round in 0..=bench.options.rounds {
         let calls = Calls::never(&tokens);
         let straight = {
             let (tls, calls) = (tls.clone(), Arc::clone(&calls));
@@ -67,7 +67,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         table.ratio(Peer::Gateway, STRAIGHT, 0),
         Bound::AtMost(0.4),
     );
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: vec![promise],
     })
@@ -92,24 +92,24 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Every caller makes its calls one after the other.
-async fn repeat<F>(call: impl Fn() -> F + Clone + Send + 'static) -> anyhow::Result<Seen>
+async fn repeat<F>(call: impl Fn() -> F + Clone + Send + 'static) -> anyhow::Result<LoadResult>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let times = Times::new()?;
+    let latencies = Latencies::new()?;
     let start = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
-        let (call, times) = (call.clone(), times.clone());
+        let (call, latencies) = (call.clone(), latencies.clone());
         callers.spawn(async move {
             for _ in 0..CALLS {
                 let sent = Instant::now();
                 call().await?;
-                times.note(sent.elapsed());
+                latencies.record(sent.elapsed());
             }
             io::Result::Ok(())
         });
     }
     finish(callers, PATIENCE).await?;
-    Ok(times.seen(start.elapsed()))
+    Ok(latencies.finish(start.elapsed()))
 }

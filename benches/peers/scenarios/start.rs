@@ -8,14 +8,14 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use tokio::time::Instant;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::{Calls, Tokens};
 use crate::load;
 use crate::peer::Peer;
 use crate::settings::{Setup, Upstream};
 use crate::table::{Bound, Promise, Table};
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let tokens = Tokens::for_entries(3);
     let calls = Calls::each(&tokens, 3);
     let origin = bench.origin().await?;
@@ -30,7 +30,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
          its processes.",
         &["first answer, ms", "idle memory, MiB"],
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for peer in &peers {
             let start = Instant::now();
             let running = peer.start(bench, setup).await?;
@@ -69,7 +69,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(12.0),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table, size],
         promises,
     })

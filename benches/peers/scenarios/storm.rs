@@ -1,9 +1,9 @@
-//! A cold key and a thousand callers at once, in front of an origin that takes
-//! 50 ms: how long the last of them wait, and how often the origin is asked.
+//! A thousand callers of one cold key at once, with an origin that takes 50 ms: how long
+//! they wait, and how many calls reach the origin.
 
 use std::time::Duration;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::{Calls, Tokens};
 use crate::load;
 use crate::peer::Peer;
@@ -14,11 +14,11 @@ const WAITERS: usize = 1000;
 const DELAY: Duration = Duration::from_millis(50);
 const STRAIGHT: &str = "straight to the origin";
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let tokens = Tokens::for_entries(3);
-    let origin = bench.slow_origin(DELAY, bench.load_core).await?;
+    let origin = bench.slow_origin(DELAY, bench.options.load_core).await?;
     // Without a peer in between, the origin is the server.
-    let straight = bench.slow_origin(DELAY, bench.server_core).await?;
+    let straight = bench.slow_origin(DELAY, bench.options.server_core).await?;
     let setup = Setup::cache(Upstream::Plain(origin.address));
     let mut servers = vec![(STRAIGHT.to_owned(), straight.address, &straight)];
     let mut peers = Vec::new();
@@ -29,11 +29,11 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
     }
     let mut table = Table::new(
         "Cold storm",
-        "1,000 open connections ask for one key that nobody knows; the origin takes 50 ms.",
+        "1,000 open connections request one key that is not stored; the origin takes 50 ms.",
         &["p99, ms", "p50, ms", "longest, ms", "calls to the origin"],
     );
     let warm = Calls::each(&tokens, 3);
-    for round in 0..=bench.rounds {
+    for round in 0..=bench.options.rounds {
         for (name, address, origin) in &servers {
             let calls = Calls::same(&tokens);
             let open = load::keep_open(*address, &warm, WAITERS).await?;
@@ -60,7 +60,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
             Bound::AtMost(1.0),
         ),
     ];
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises,
     })

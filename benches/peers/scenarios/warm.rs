@@ -1,4 +1,4 @@
-//! Peers that have every answer in their caches.
+//! Peers with all responses in their caches.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::settings::{Setup, Upstream};
 /// 10,000 tokens with three operations each.
 pub(super) const ENTRIES: u64 = 30_000;
 
-/// An origin, what can be asked of it, and how often it was asked to fill caches.
+/// An origin, tokens, and the number of requests that filled the caches.
 pub(super) struct Warm {
     tokens: Arc<Tokens>,
     origin: Origin,
@@ -58,7 +58,7 @@ impl Warm {
         Ok(started)
     }
 
-    /// Makes sure that all calls since then were hits.
+    /// Checks that all calls since then were hits.
     pub(super) async fn only_hits(&self) -> anyhow::Result<()> {
         self.origin.asked(self.asked, 0).await
     }

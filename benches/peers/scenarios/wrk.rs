@@ -8,7 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, bail, ensure};
 use tokio::process::Command;
 
-use crate::bench::{Bench, Outcome};
+use crate::bench::{Bench, ScenarioResult};
 use crate::call::Calls;
 use crate::load::CONNECTIONS;
 use crate::peer::{Peer, Running};
@@ -26,7 +26,7 @@ end
 request = function() return requests[math.random(#requests)] end
 "#;
 
-pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
+pub(super) async fn run(bench: &Bench) -> anyhow::Result<ScenarioResult> {
     let program = find("wrk").context("wrk is not installed (Debian: apt-get install wrk)")?;
     let mut warm = Warm::new(bench).await?;
     let peers = [Peer::Floor, Peer::Gateway, Peer::Nginx];
@@ -37,7 +37,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         "The hits of the first table, made by this program and by wrk.",
         &["CPU per request, µs", "requests/s", "p50, µs", "p99, µs"],
     );
-    for _ in 0..bench.rounds {
+    for _ in 0..bench.options.rounds {
         for (peer, running) in &peers {
             let own = running.measure(bench, &calls, None).await?;
             table.add(peer, &own[..4]);
@@ -46,7 +46,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Outcome> {
         }
     }
     warm.only_hits().await?;
-    Ok(Outcome {
+    Ok(ScenarioResult {
         tables: vec![table],
         promises: Vec::new(),
     })
@@ -78,7 +78,7 @@ async fn wrk(
     script: &str,
     peer: &Running,
 ) -> anyhow::Result<[f64; 4]> {
-    let seconds = bench.time.as_secs().max(1).to_string();
+    let seconds = bench.options.time.as_secs().max(1).to_string();
     let connections = CONNECTIONS.to_string();
     let url = format!("http://{}/", peer.address);
     let args = [
