@@ -1,9 +1,9 @@
 //! When stored responses expire: a wheel of marks, in slots of a quarter of a second.
 //!
 //! The wheel reaches one minute ahead. A mark for later comes around once a minute, and
-//! is filed again if its response is still stored. So are marks of responses that were
-//! replaced or evicted dropped: the wheel holds one mark for each stored response, and
-//! one for each that was stored within the last minute.
+//! is filed again if its response is still stored; the marks of replaced and evicted
+//! responses are dropped then. The wheel thus holds one mark for each stored response,
+//! and one for each that was replaced or evicted within the last minute.
 
 use std::time::Duration;
 

@@ -1,43 +1,45 @@
-//! One whole answer, as it is stored, shared between waiters, and sent.
+//! One buffered response: as it is stored, shared between waiters, and sent.
 //!
-//! What comes off a socket are slices of the buffer that it was read into, and one
-//! slice keeps all of the buffer. So an [`StoredResponse`] is a copy, packed into one block of
-//! exactly its size; and answers whose headers have the same names, as those of one
-//! service have, share one of the [`HeaderTemplates`], which is copied and filled in for a response.
+//! The headers and the body of a received response are slices of the read buffer, and
+//! one slice keeps the whole buffer alive. A [`StoredResponse`] is therefore a copy,
+//! packed into one block of exactly its size. Responses with the same header names, as
+//! those of one service have, share a template that is copied and filled in to send one.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::header::{AGE, CACHE_CONTROL, CONTENT_LENGTH, EXPIRES, PRAGMA, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use parking_lot::Mutex;
 
 use crate::body::{self, Body};
 use crate::headers::{CACHE_STATUS, REQUEST_ID, strip_hop_by_hop};
 
-/// Status, end-to-end headers and body of an answer to a cached template. Body
-/// and content type are upstream's, byte for byte. Cheap to clone; clones share
-/// the block.
+/// Status, end-to-end headers and body of a response to a cached template. The body and
+/// its content type are upstream's, byte for byte. Cheap to clone; clones share the block.
 #[derive(Clone)]
 pub struct StoredResponse {
     status: StatusCode,
-    head: Arc<HeaderTemplate>,
-    /// Whether other answers have the same one.
-    head_shared: bool,
-    /// The length of each header's value, as 32 bits; the values; the body.
+    template: Arc<HeaderTemplate>,
+    /// Whether the template is one of [`HeaderTemplates`].
+    template_shared: bool,
+    /// The lengths of the header values, 32 bits each; the values; the body.
     block: Bytes,
 }
 
 impl StoredResponse {
-    /// Makes an answer of what upstream sent. Cookies are dropped, for they would
-    /// be replayed, and so is what upstream says about caching, for it was said
-    /// to us: clients are told to store nothing.
+    /// Packs a response of upstream.
+    ///
+    /// Cookies are dropped, because a stored response would replay them. What upstream
+    /// says about caching is dropped too: it was addressed to this cache, and clients
+    /// are told to store nothing.
     #[must_use]
     pub fn new(
         status: StatusCode,
         mut headers: HeaderMap,
         body: &[u8],
-        heads: &HeaderTemplates,
+        templates: &HeaderTemplates,
     ) -> Self {
         strip_hop_by_hop(&mut headers);
         let kept = headers.iter().filter(|(name, _)| !DROPPED.contains(name));
@@ -46,18 +48,18 @@ impl StoredResponse {
         let size: usize = values().map(|value| size_of::<u32>() + value.len()).sum();
         let mut block = Vec::with_capacity(size + body.len());
         for value in values() {
-            // hyper takes no head of 4 GiB.
+            // hyper accepts no message head of 4 GiB.
             block.put_u32_ne(value.len() as u32);
         }
         for value in values() {
             block.put_slice(value);
         }
         block.put_slice(body);
-        let (head, head_shared) = heads.of(|| kept.iter().map(|(name, _)| *name));
+        let (template, template_shared) = templates.of(|| kept.iter().map(|(name, _)| *name));
         Self {
             status,
-            head,
-            head_shared,
+            template,
+            template_shared,
             block: block.into(),
         }
     }
@@ -68,27 +70,27 @@ impl StoredResponse {
         self.status
     }
 
-    /// A response of its own for one client.
+    /// A response for one client.
     #[must_use]
     pub fn to_response(&self, stamp: ResponseStamp) -> Response<Body> {
-        let HeaderTemplate { template, upstream } = &*self.head;
-        let mut headers = template.clone();
-        let mut slots = headers.values_mut();
+        let HeaderTemplate { headers, upstream } = &*self.template;
+        let mut headers = headers.clone();
+        let mut values = headers.values_mut();
         let mut lengths = &self.block[..];
         let mut at = upstream.len() * size_of::<u32>();
-        for slot in slots.by_ref().take(upstream.len()) {
+        for value in values.by_ref().take(upstream.len()) {
             let end = at + lengths.get_u32_ne() as usize;
-            // What was a value once is one still.
-            if let Ok(value) = HeaderValue::from_maybe_shared(self.block.slice(at..end)) {
-                *slot = value;
+            // It was a valid value when it was packed.
+            if let Ok(stored) = HeaderValue::from_maybe_shared(self.block.slice(at..end)) {
+                *value = stored;
             }
             at = end;
         }
-        // In the order of `HeaderTemplate::new`, after `Cache-Control`, which is the same for all.
+        // In the order of `HeaderTemplate::new`; `Cache-Control` is filled in already.
         let age = stamp.age_seconds.unwrap_or_default().into();
         let mut own = [stamp.request_id, age, stamp.cache_status].into_iter();
-        for (slot, value) in slots.skip(1).zip(own.by_ref()) {
-            *slot = value;
+        for (value, own) in values.skip(1).zip(own.by_ref()) {
+            *value = own;
         }
         if let Some(cache_status) = own.next() {
             headers.append(CACHE_STATUS, cache_status);
@@ -102,18 +104,19 @@ impl StoredResponse {
         response
     }
 
-    /// The memory that it has for itself, besides its own size, in bytes.
+    /// The heap memory that it does not share, in bytes.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let head = match self.head_shared {
-            true => 0,
-            false => self.head.heap_bytes(),
-        };
-        self.block.len() + head
+        if self.template_shared {
+            self.block.len()
+        } else {
+            self.block.len() + self.template.heap_bytes()
+        }
     }
 }
 
-/// What is not for the clients of a gateway, not true of what it sends, or its own to say.
+/// End-to-end headers of upstream that are not stored: not meant for clients, not true of
+/// a stored response, or set by the gateway itself.
 static DROPPED: [HeaderName; 7] = [
     SET_COOKIE,
     AGE,
@@ -124,14 +127,14 @@ static DROPPED: [HeaderName; 7] = [
     REQUEST_ID,
 ];
 
-/// What the gateway says of an answer to one client.
+/// The gateway's own headers of one response.
 #[derive(Clone, Debug)]
 pub struct ResponseStamp {
     /// The value of [`REQUEST_ID`].
     pub request_id: HeaderValue,
-    /// The value of [`CACHE_STATUS`], after what upstream may have said.
+    /// The value of [`CACHE_STATUS`], appended to upstream's (RFC 9211 §2).
     pub cache_status: HeaderValue,
-    /// The age of an answer that was stored, in seconds.
+    /// The age of a stored response, in seconds.
     pub age_seconds: Option<u64>,
 }
 
@@ -145,68 +148,68 @@ impl fmt::Debug for StoredResponse {
     }
 }
 
-/// The headers that answers have in common: their names, without the values.
+/// Header names without their values.
 #[derive(Debug)]
 struct HeaderTemplate {
-    /// Upstream's, in the order of the values in a block, one that is repeated repeatedly.
+    /// Upstream's names, in the order of the values in a block; repeated ones repeat.
     upstream: Box<[HeaderName]>,
-    /// These and then the gateway's own. A copy is filled in from the first to the last,
-    /// so that no name is hashed again.
-    template: HeaderMap,
+    /// Upstream's names, then the gateway's own. A copy is filled in in this order, so
+    /// no name is hashed again.
+    headers: HeaderMap,
 }
 
 impl HeaderTemplate {
     fn new(upstream: Box<[HeaderName]>) -> Self {
-        let room = || HeaderValue::from_static("");
-        let mut template = HeaderMap::with_capacity(upstream.len() + 4);
+        let empty = || HeaderValue::from_static("");
+        let mut headers = HeaderMap::with_capacity(upstream.len() + 4);
         for name in &upstream {
-            template.append(name, room());
+            headers.append(name, empty());
         }
-        template.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        template.insert(REQUEST_ID, room());
-        template.insert(AGE, room());
-        // One that upstream sent comes first, so ours would not be the last.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, empty());
+        headers.insert(AGE, empty());
+        // The gateway's entry comes last, so it is appended where upstream has one.
         if !upstream.contains(&CACHE_STATUS) {
-            template.insert(CACHE_STATUS, room());
+            headers.insert(CACHE_STATUS, empty());
         }
-        Self { upstream, template }
+        Self { upstream, headers }
     }
 
-    /// About what it takes.
+    /// An estimate, in bytes.
     fn heap_bytes(&self) -> usize {
         let texts = self.upstream.iter().map(|name| name.as_str().len());
         let each = 2 * size_of::<HeaderName>() + size_of::<HeaderValue>() + 40;
-        self.template.capacity() * each + texts.sum::<usize>() + size_of::<Self>()
+        self.headers.capacity() * each + texts.sum::<usize>() + size_of::<Self>()
     }
 }
 
-/// The heads that answers have, one copy of each.
+/// The templates that stored responses share.
 #[derive(Debug, Default)]
 pub struct HeaderTemplates {
-    /// Held for one look at a time.
     known: Mutex<Vec<Arc<HeaderTemplate>>>,
 }
 
-/// How many heads are kept. A service has a handful; one that has more pays for them.
-const MAX_HEADS: usize = 64;
+/// The most templates that are shared. A service has a handful; responses beyond have a
+/// template each.
+const MAX_TEMPLATES: usize = 64;
 
 impl HeaderTemplates {
-    /// The head with these names, and whether it is shared.
+    /// The template with these names, and whether it is shared.
     fn of<'a, N>(&self, names: impl Fn() -> N) -> (Arc<HeaderTemplate>, bool)
     where
         N: Iterator<Item = &'a HeaderName>,
     {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Most differ in length or in the first name from the one that is looked for.
-        if let Some(head) = known.iter().find(|head| head.upstream.iter().eq(names())) {
-            return (Arc::clone(head), true);
+        let mut known = self.known.lock();
+        let same = |known: &&Arc<HeaderTemplate>| known.upstream.iter().eq(names());
+        if let Some(template) = known.iter().find(same) {
+            return (Arc::clone(template), true);
         }
-        let head = Arc::new(HeaderTemplate::new(names().cloned().collect()));
-        let keep = known.len() < MAX_HEADS;
-        if keep {
-            known.push(Arc::clone(&head));
+        let template = Arc::new(HeaderTemplate::new(names().cloned().collect()));
+        let share = known.len() < MAX_TEMPLATES;
+        if share {
+            known.push(Arc::clone(&template));
         }
-        (head, keep)
+        (template, share)
     }
 }
 
@@ -224,7 +227,7 @@ mod tests {
         X-Amzn-RequestId: 0f6c1b2a\r\nSet-Cookie: a=b\r\nCache-Control: max-age=60\r\n\
         Vary: a\r\nVary: b\r\nConnection: x-hop\r\nX-Hop: 1\r\nContent-Length: 10\r\n\r\n\"Jane Doe\"";
 
-    /// What hyper makes of [`SENT`] on a socket: slices of the buffer it reads into.
+    /// [`SENT`] as hyper reads it: slices of its read buffer.
     async fn read_off_a_socket() -> (http::response::Parts, Bytes) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -235,7 +238,7 @@ mod tests {
                 stream.read_buf(&mut head).await.unwrap();
             }
             stream.write_all(SENT).await.unwrap();
-            // Until the other side is done.
+            // Until the client has closed.
             stream.read_to_end(&mut head).await.unwrap();
         });
         let stream = TcpStream::connect(address).await.unwrap();
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_keeps_nothing_of_the_buffer_that_it_was_read_into() {
+    async fn a_stored_response_does_not_keep_the_read_buffer_alive() {
         let (parts, body) = read_off_a_socket().await;
         let read = body.clone();
         let answer = StoredResponse::new(
@@ -257,7 +260,7 @@ mod tests {
             &HeaderTemplates::default(),
         );
         drop(body);
-        // Whoever holds the last slice of a buffer holds the whole buffer.
+        // Only the last slice can take the whole buffer.
         let buffer = read.try_into_mut().expect("the answer holds no slice");
         assert!(buffer.capacity() >= 10);
         let held = answer.heap_bytes();
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_response_has_what_upstream_sent_for_everybody() {
+    async fn a_response_has_the_end_to_end_headers_of_upstream() {
         let (parts, body) = read_off_a_socket().await;
         let answer = StoredResponse::new(
             parts.status,
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_cache_says_comes_before_what_we_say() {
+    fn the_gateway_comes_last_in_cache_status() {
         let mut headers = HeaderMap::new();
         headers.append(CACHE_STATUS, HeaderValue::from_static("cdn; hit"));
         headers.append("x-a", HeaderValue::from_static("1"));
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_shared_and_bounded() {
+    fn templates_are_shared_and_bounded() {
         let heads = HeaderTemplates::default();
         let answer = |name: String| {
             let mut headers = HeaderMap::new();
@@ -340,10 +343,12 @@ mod tests {
             StoredResponse::new(StatusCode::OK, headers, b"", &heads)
         };
         let (one, other) = (answer("x-0".into()), answer("x-0".into()));
-        assert!(Arc::ptr_eq(&one.head, &other.head));
-        let all: Vec<_> = (0..=MAX_HEADS).map(|n| answer(format!("x-{n}"))).collect();
-        let own = all.iter().filter(|answer| !answer.head_shared).count();
+        assert!(Arc::ptr_eq(&one.template, &other.template));
+        let all: Vec<_> = (0..=MAX_TEMPLATES)
+            .map(|n| answer(format!("x-{n}")))
+            .collect();
+        let own = all.iter().filter(|answer| !answer.template_shared).count();
         assert_eq!(own, 1);
-        assert!(all[MAX_HEADS].heap_bytes() > all[0].heap_bytes() + "x-64".len());
+        assert!(all[MAX_TEMPLATES].heap_bytes() > all[0].heap_bytes() + "x-64".len());
     }
 }
