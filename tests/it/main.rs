@@ -11,6 +11,7 @@ mod caching;
 mod coalescing;
 mod command;
 mod failures;
+mod house;
 mod isolation;
 mod passthrough;
 mod promises;

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod gateway;
 pub(crate) mod raw;
+pub(crate) mod source;
 
 use std::time::Duration;
 
