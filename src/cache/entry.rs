@@ -12,7 +12,7 @@ use super::response::StoredResponse;
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The response, as it is sent.
-    pub answer: StoredResponse,
+    pub response: StoredResponse,
     stored_at: Instant,
     /// The spans of its [`Lifetime`], in order and in nanoseconds: half the size of four
     /// durations.
@@ -27,7 +27,7 @@ impl Entry {
     /// Makes an entry that is stored now. `expires_at` is when its token expires, in seconds
     /// since the Unix epoch.
     #[must_use]
-    pub fn new(answer: StoredResponse, lifetime: Lifetime, expires_at: Option<u64>) -> Self {
+    pub fn new(response: StoredResponse, lifetime: Lifetime, expires_at: Option<u64>) -> Self {
         let nanoseconds = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         let Lifetime {
             initial_age,
@@ -36,7 +36,7 @@ impl Entry {
             if_error,
         } = lifetime;
         Self {
-            answer,
+            response,
             stored_at: Instant::now(),
             lifetime: [initial_age, fresh, while_revalidate, if_error].map(nanoseconds),
             // Second 0 of the epoch is as long past as second 1.
@@ -86,7 +86,7 @@ impl Entry {
     /// The memory that it takes, in bytes.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        let bytes = self.answer.heap_bytes() + PER_ENTRY_BYTES;
+        let bytes = self.response.heap_bytes() + PER_ENTRY_BYTES;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

@@ -1,4 +1,4 @@
-//! The `Cache-Status` header (RFC 9211): what the cache did for one request.
+//! The `Cache-Status` header (RFC 9211): how the cache handled one request.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use http::{HeaderValue, StatusCode};
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forward {
-    /// The cache is not asked about such requests.
+    /// The cache does not handle such requests.
     Bypass,
-    /// The method is not one that is cached.
+    /// Responses to this method are not cached.
     Method,
     /// Nothing was stored.
     Miss,
-    /// What was stored had become stale.
+    /// The stored response was stale.
     Stale,
-    /// Something fresh was stored, but the request refused it.
+    /// The request did not accept the stored response.
     Request,
 }
 
@@ -34,30 +34,30 @@ impl Forward {
     }
 }
 
-/// What the cache did for one request.
+/// How the cache handled one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheStatus {
-    /// Answered with a stored answer, fresh for this long.
+    /// A stored response was served, which stays fresh for this long.
     Hit(Duration),
-    /// Answered with a stored answer, stale for this long.
+    /// A stored response was served, which has been stale for this long.
     HitStale(Duration),
-    /// Went forward.
+    /// The request went forward.
     Forwarded {
         /// Why.
         forward: Forward,
-        /// Upstream's status, if there was an answer.
+        /// Upstream's status, if it responded.
         status: Option<StatusCode>,
-        /// Shared the call of another request.
+        /// The request shared the call of another one.
         collapsed: bool,
-        /// For how long the answer was stored, if it was.
+        /// How long the response stays fresh, if it was stored.
         stored: Option<Duration>,
     },
-    /// Did not go forward and found nothing: `only-if-cached`.
+    /// `only-if-cached`, and nothing stored was usable.
     NotCached,
 }
 
 impl CacheStatus {
-    /// A forward of which nothing more is known yet.
+    /// A request that goes forward, before its outcome is known.
     #[must_use]
     pub fn forwarded(forward: Forward) -> Self {
         Self::Forwarded {
@@ -89,7 +89,7 @@ impl CacheStatus {
         text.push_str("alexa-gateway; ");
         match self {
             Self::Hit(left) => seconds(&mut text, "hit; ttl=", *left),
-            // A negative ttl counts the seconds since freshness ended (§2.4).
+            // A negative ttl is the time since the response became stale (RFC 9211 §2.4).
             Self::HitStale(since) => seconds(&mut text, "hit; ttl=-", (*since).max(SECOND)),
             Self::NotCached => text.push_str("detail=only-if-cached"),
             Self::Forwarded {
@@ -116,7 +116,7 @@ impl CacheStatus {
     }
 }
 
-/// Room for what most answers say.
+/// Enough for nearly all values.
 const USUAL_BYTES: usize = 64;
 
 const SECOND: Duration = Duration::from_secs(1);

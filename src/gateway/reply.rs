@@ -89,7 +89,7 @@ pub(super) fn response(outcome: Result<Reply, Error>, record: &mut Record) -> Re
         Ok(Reply::Stored { entry, now }) => {
             let cache = hit(&entry, now);
             record.cache = Some(cache);
-            entry.answer.to_response(ResponseStamp {
+            entry.response.to_response(ResponseStamp {
                 request_id: id,
                 cache_status: cache.header(),
                 age_seconds: Some(entry.age(now).as_secs()),
