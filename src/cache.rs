@@ -13,6 +13,7 @@ pub mod policy;
 pub mod response;
 mod slot;
 pub mod status;
+mod sweep;
 #[cfg(test)]
 mod testing;
 
@@ -20,8 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use foldhash::quality::RandomState;
 use moka::policy::EvictionPolicy;
-use tokio::task::yield_now;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use entry::Entry;
@@ -29,7 +31,8 @@ use expiry::ExpiryWheel;
 use key::CacheKey;
 use policy::{Decision, Judged, RequestDirectives};
 use response::HeaderTemplates;
-use slot::{SlotKey, SlotMark};
+use slot::{SlotKey, Table};
+use sweep::Sweep;
 
 /// How much may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,17 +49,10 @@ pub type Lookup = Decision<Arc<Entry>>;
 /// The time between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A sweep lets other tasks run after this long.
-const SWEEP_SLICE: Duration = Duration::from_micros(500);
-
-/// How many responses a sweep removes before it looks at the clock. Few, because now and
-/// then moka copies a part of its table to remove one.
-const SWEEP_BATCH: usize = 16;
-
 /// The stored responses of one process. Only [`Cache::sweep`] waits.
 pub struct Cache {
-    entries: moka::sync::Cache<SlotKey, Arc<Entry>>,
-    expiry: ExpiryWheel,
+    entries: Table,
+    expiry: Arc<ExpiryWheel>,
     templates: HeaderTemplates,
 }
 
@@ -71,10 +67,10 @@ impl Cache {
             .max_capacity(capacity.max_bytes)
             .weigher(move |_, entry: &Arc<Entry>| entry.weight().max(min_weight))
             .eviction_policy(EvictionPolicy::lru())
-            .build();
+            .build_with_hasher(RandomState::default());
         Self {
             entries,
-            expiry: ExpiryWheel::new(),
+            expiry: Arc::new(ExpiryWheel::new()),
             templates: HeaderTemplates::default(),
         }
     }
@@ -134,34 +130,22 @@ impl Cache {
         }
     }
 
-    /// Removes the responses that have expired.
-    ///
-    /// Other tasks run in between. Dropping the future leaves the rest to the next sweep.
+    /// Removes the responses that have expired, on a thread of its own. Dropping the future
+    /// does not stop it.
     pub async fn sweep(&self) {
         let now = self.expiry.tick(Instant::now());
-        let mut slice_began = Instant::now();
-        loop {
-            let marks = self.expiry.take(now, SWEEP_BATCH);
-            if marks.is_empty() {
-                break;
-            }
-            for mark in marks {
-                self.remove_or_keep(mark, now);
-            }
-            if slice_began.elapsed() >= SWEEP_SLICE {
-                yield_now().await;
-                slice_began = Instant::now();
-            }
+        if !self.expiry.is_due(now) {
+            // Evicted responses leave memory when moka does what it has put off.
+            self.entries.run_pending_tasks();
+            return;
         }
-        self.entries.run_pending_tasks();
-    }
-
-    fn remove_or_keep(&self, mark: SlotMark, now: slot::Tick) {
-        if mark.expires <= now {
-            self.entries.invalidate(&mark);
-        } else if self.entries.contains_key(&mark) {
-            self.expiry.file(mark);
-        }
+        let sweep = Sweep {
+            entries: self.entries.clone(),
+            expiry: Arc::clone(&self.expiry),
+            now,
+        };
+        // The next sweep goes on with what is left if this one panics.
+        let _: Result<(), JoinError> = spawn_blocking(move || sweep.run()).await;
     }
 
     /// The number of stored responses.

@@ -5,6 +5,7 @@
 //! responses are dropped then. The wheel thus holds one mark for each stored response,
 //! and one for each that was replaced or evicted within the last minute.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +27,7 @@ struct Wheel {
 }
 
 /// Pieces of bounded size, so that no mark waits while a million others are copied.
-type Slot = Vec<Vec<SlotMark>>;
+type Slot = VecDeque<Vec<SlotMark>>;
 
 const TICK: Duration = Duration::from_millis(250);
 const SLOTS: usize = 256;
@@ -63,28 +64,31 @@ impl ExpiryWheel {
         let last = wheel.next.saturating_add(SLOTS as Tick - 1);
         let tick = mark.expires.clamp(wheel.next, last);
         let slot = &mut wheel.slots[tick as usize % SLOTS];
-        match slot.last_mut() {
+        match slot.back_mut() {
             Some(piece) if piece.len() < PIECE => piece.push(mark),
-            _ => slot.push(vec![mark]),
+            _ => slot.push_back(vec![mark]),
         }
     }
 
-    /// Takes out up to `count` marks that have come around by `now`; none if that was all.
-    pub(super) fn take(&self, now: Tick, count: usize) -> Vec<SlotMark> {
+    /// Whether there are marks that have come around by `now`.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        let wheel = self.wheel.lock();
+        let turn = wheel.next.saturating_add(SLOTS as Tick - 1);
+        (wheel.next..=now.min(turn)).any(|tick| !wheel.slots[tick as usize % SLOTS].is_empty())
+    }
+
+    /// Takes out a piece of the marks that have come around by `now`, the oldest first.
+    pub(super) fn take(&self, now: Tick) -> Option<Vec<SlotMark>> {
         let mut wheel = self.wheel.lock();
         while wheel.next <= now {
             let next = wheel.next as usize % SLOTS;
-            if let Some(piece) = wheel.slots[next].last_mut() {
-                let taken = piece.split_off(piece.len().saturating_sub(count));
-                if piece.is_empty() {
-                    wheel.slots[next].pop();
-                }
-                return taken;
+            if let Some(piece) = wheel.slots[next].pop_front() {
+                return Some(piece);
             }
             wheel.slots[next] = Slot::new();
             wheel.next += 1;
         }
-        Vec::new()
+        None
     }
 }
 
@@ -109,15 +113,8 @@ mod tests {
             .collect()
     }
 
-    fn take_all(wheel: &ExpiryWheel, now: Tick) -> usize {
-        let mut taken = 0;
-        loop {
-            let marks = wheel.take(now, 100);
-            if marks.is_empty() {
-                return taken;
-            }
-            taken += marks.len();
-        }
+    fn take_all(wheel: &ExpiryWheel, now: Tick) -> Vec<SlotMark> {
+        std::iter::from_fn(|| wheel.take(now)).flatten().collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -140,10 +137,13 @@ mod tests {
         for mark in marks(3000, 4).into_iter().chain(marks(10, 5)) {
             wheel.file(mark);
         }
-        assert_eq!(take_all(&wheel, 3), 0);
-        assert_eq!(take_all(&wheel, 4), 3000);
-        assert_eq!(take_all(&wheel, 4), 0);
-        assert_eq!(take_all(&wheel, 100), 10);
+        assert!(!wheel.is_due(3));
+        assert_eq!(take_all(&wheel, 3).len(), 0);
+        assert!(wheel.is_due(4) && wheel.is_due(1000));
+        assert_eq!(take_all(&wheel, 4).len(), 3000);
+        assert!(!wheel.is_due(4));
+        assert_eq!(take_all(&wheel, 4).len(), 0);
+        assert_eq!(take_all(&wheel, 100).len(), 10);
     }
 
     #[tokio::test(start_paused = true)]
@@ -153,18 +153,18 @@ mod tests {
             unreachable!()
         };
         wheel.file(far);
-        assert_eq!(wheel.take(254, 10), []);
-        assert_eq!(wheel.take(255, 10), [far]);
+        assert_eq!(take_all(&wheel, 254), []);
+        assert_eq!(take_all(&wheel, 255), [far]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_mark_that_is_overdue_comes_around_at_once() {
         let wheel = ExpiryWheel::new();
-        assert_eq!(take_all(&wheel, 50), 0);
+        assert_eq!(take_all(&wheel, 50).len(), 0);
         let [late] = marks(1, 7)[..] else {
             unreachable!()
         };
         wheel.file(late);
-        assert_eq!(wheel.take(51, 10), [late]);
+        assert_eq!(take_all(&wheel, 51), [late]);
     }
 }

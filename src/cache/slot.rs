@@ -5,10 +5,16 @@
 //! expired never removes its successor.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use moka::Equivalent;
 
+use super::entry::Entry;
 use super::key::CacheKey;
+
+/// The stored responses.
+pub(super) type Table = moka::sync::Cache<SlotKey, Arc<Entry>, RandomState>;
 
 /// A point in time, counted by the clock of an [`ExpiryWheel`](super::expiry::ExpiryWheel).
 pub(super) type Tick = u32;
@@ -80,11 +86,11 @@ mod tests {
     use super::*;
     use crate::cache::testing::key;
     use crate::token::DigestKey;
-    use std::hash::{BuildHasher as _, RandomState};
+    use std::hash::BuildHasher as _;
 
     #[test]
     fn a_mark_finds_its_own_response_only() {
-        let (digest_key, hasher) = (DigestKey::random().unwrap(), RandomState::new());
+        let (digest_key, hasher) = (DigestKey::random().unwrap(), RandomState::default());
         let (one, other) = (key(&digest_key, 1), key(&digest_key, 2));
         let (slot, successor) = (SlotKey::new(one, 5), SlotKey::new(one, 6));
         assert!(slot == successor);
