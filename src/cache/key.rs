@@ -5,7 +5,6 @@
 //! read it again.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 
 use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use http::uri::PathAndQuery;
@@ -18,19 +17,10 @@ use crate::token::{DigestKey, TokenDigest};
 /// upstream unchanged.
 pub const KEY_HEADERS: [HeaderName; 2] = [ACCEPT, ACCEPT_LANGUAGE];
 
-/// The key of one response: the digest of the credentials, and a keyed hash of region,
-/// canonical target and the [`KEY_HEADERS`]. Neither can be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CacheKey {
-    credentials: TokenDigest,
-    request: [u8; 16],
-}
-
-impl Hash for CacheKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Self::hash_part(self.hashed_part(), state);
-    }
-}
+/// The key of one response: a keyed hash of the token's digest, the region, the canonical
+/// target and the [`KEY_HEADERS`]. None of them can be read from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CacheKey([u8; 16]);
 
 impl fmt::Debug for CacheKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,23 +29,6 @@ impl fmt::Debug for CacheKey {
 }
 
 impl CacheKey {
-    /// Half of each part, which is enough to spread the keys. It still has to be hashed:
-    /// the parts are linear in texts that callers choose, so a caller can make keys whose
-    /// parts all differ in the same bits.
-    pub(super) fn hashed_part(&self) -> [u8; 16] {
-        let mut part = self.request;
-        let (credentials, _) = part.split_at_mut(8);
-        credentials.copy_from_slice(&self.credentials.head().to_ne_bytes());
-        part
-    }
-
-    /// Hashes a key, given its [`hashed_part`](Self::hashed_part).
-    pub(super) fn hash_part<H: Hasher>(part: [u8; 16], state: &mut H) {
-        let part = u128::from_ne_bytes(part);
-        state.write_u64(part as u64);
-        state.write_u64((part >> 64) as u64);
-    }
-
     /// The key of a GET for `target`, which must be canonical.
     #[must_use]
     pub fn of(
@@ -67,6 +40,7 @@ impl CacheKey {
     ) -> Self {
         let mut hasher = key
             .hasher()
+            .part(credentials.as_bytes())
             .part(&[region as u8])
             .part(target.as_str().as_bytes());
         for name in &KEY_HEADERS {
@@ -76,11 +50,7 @@ impl CacheKey {
                 hasher = hasher.part(value.as_bytes());
             }
         }
-        let request = hasher.finish();
-        Self {
-            credentials: *credentials,
-            request,
-        }
+        Self(hasher.finish())
     }
 }
 

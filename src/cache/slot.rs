@@ -31,11 +31,8 @@ impl SlotKey {
         Self { key, expires }
     }
 
-    pub(super) fn mark(&self) -> SlotMark {
-        SlotMark {
-            hashed: self.key.hashed_part(),
-            expires: self.expires,
-        }
+    pub(super) fn mark(self) -> SlotMark {
+        SlotMark(self)
     }
 }
 
@@ -59,25 +56,25 @@ impl Equivalent<SlotKey> for CacheKey {
     }
 }
 
-/// Finds one stored response, in as little memory as that takes: there is a mark for each.
-///
-/// Two responses that expire in the same tick and agree in the hashed half of their keys
-/// have one mark. Both expire then, so it does not matter which of them is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SlotMark {
-    hashed: [u8; 16],
-    pub(super) expires: Tick,
+/// Finds one stored response, until it is replaced.
+#[derive(Clone, Copy)]
+pub(super) struct SlotMark(SlotKey);
+
+impl SlotMark {
+    pub(super) fn expires(&self) -> Tick {
+        self.0.expires
+    }
 }
 
 impl Hash for SlotMark {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        CacheKey::hash_part(self.hashed, state);
+        self.0.hash(state);
     }
 }
 
 impl Equivalent<SlotKey> for SlotMark {
     fn equivalent(&self, slot: &SlotKey) -> bool {
-        *self == slot.mark()
+        self.0 == *slot && self.0.expires == slot.expires
     }
 }
 
@@ -100,5 +97,7 @@ mod tests {
         let hash = hasher.hash_one(one);
         assert_eq!(hasher.hash_one(slot), hash);
         assert_eq!(hasher.hash_one(slot.mark()), hash);
+        // There is a mark for each stored response.
+        assert_eq!(size_of::<SlotMark>(), 20);
     }
 }

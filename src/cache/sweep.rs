@@ -19,7 +19,7 @@ impl Sweep {
     pub(super) fn run(self) {
         while let Some(marks) = self.expiry.take(self.now) {
             for mark in marks {
-                if mark.expires <= self.now {
+                if mark.expires() <= self.now {
                     self.entries.invalidate(&mark);
                 } else if self.entries.contains_key(&mark) {
                     self.expiry.file(mark);

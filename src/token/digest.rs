@@ -69,8 +69,12 @@ impl KeyedHasher {
 pub struct TokenDigest([u8; 16]);
 
 impl TokenDigest {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Its first half, which is as evenly spread as the whole.
-    pub(crate) fn head(&self) -> u64 {
+    pub(super) fn head(&self) -> u64 {
         let [head @ .., _, _, _, _, _, _, _, _] = self.0;
         u64::from_ne_bytes(head)
     }
