@@ -111,7 +111,7 @@ impl PackedLifetime {
 /// The memory of an entry beyond its response: the entry itself, its place in the table, its
 /// mark on the expiry wheel, and the claims of its token. Measured with a million entries
 /// (`benches/peers/run entries`).
-const PER_ENTRY_BYTES: usize = 400;
+const PER_ENTRY_BYTES: usize = 480;
 
 #[cfg(test)]
 mod tests {
