@@ -79,7 +79,7 @@
 //! | which host gets a request | `route.rs`, `route/` |
 //! | what may be stored, for how long, and when it may be reused | `cache/policy/` |
 //! | what makes two requests the same | `cache/key.rs` |
-//! | what is evicted, and when memory is freed | `cache.rs`, `cache/expiry.rs` |
+//! | what is evicted, and when memory is freed | `cache.rs`, `cache/expiry.rs`, `cache/sweep.rs` |
 //! | when to retry, how long to wait | `upstream/retry.rs` |
 //! | how many retries there may be | `upstream/budget.rs` |
 //! | when a region is left alone, and for how long | `upstream/breaker/circuit.rs` |

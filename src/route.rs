@@ -1,7 +1,7 @@
 //! Routing: which Alexa region gets a request, under which rule and path.
 //!
 //! [`RouteTable::route`] takes the [`Evidence`] of a request and returns a [`Route`], or
-//! the reason why there is none. Host names in a request are only *compared* with the
+//! the reason for refusing it. Host names in a request are only *compared* with the
 //! table. The host to connect to, and the names in `Host` and SNI, come from
 //! [`RouteTable::upstream`]. So no request can direct a bearer token to another host.
 //!

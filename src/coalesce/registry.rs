@@ -72,7 +72,7 @@ impl<K: Key, T> Registry<K, T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Counts one more waiter of the flight for `key`, a new one if there is none.
+    /// Adds a waiter to the flight for `key`, which is created if the key is free.
     /// Returns the flight and whether it was there before.
     pub(super) fn enter(
         self: &Arc<Self>,

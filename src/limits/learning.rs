@@ -141,7 +141,7 @@ impl Learner {
         self.estimator.retry_reserve()
     }
 
-    /// When the current pause ends; `None` if there is none.
+    /// When the current pause ends; `None` without a pause.
     pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.estimator.paused_until(now)
     }

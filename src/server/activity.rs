@@ -74,7 +74,7 @@ impl Activity {
         self.write_stall.load(Ordering::Relaxed)
     }
 
-    /// When the last request ended; when the connection was opened, if there was none.
+    /// When the last request ended; before the first request, when the connection opened.
     pub(super) fn last_end(&self) -> Instant {
         self.opened + Duration::from_millis(self.last_end_ms.load(Ordering::Relaxed))
     }

@@ -34,7 +34,7 @@ const FRONT: usize = 352;
 const MAX_AUDIENCE_BYTES: usize = 256;
 
 impl UnverifiedClaims {
-    /// Decodes the claims of a token. There are none if it is not a JWT.
+    /// Decodes the claims of a token. A token that is not a JWT has empty claims.
     #[must_use]
     pub(super) fn decode(token: &[u8]) -> Self {
         payload(token).and_then(decode).unwrap_or_default()

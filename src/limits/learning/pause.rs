@@ -35,7 +35,7 @@ impl ThrottlePause {
         }
     }
 
-    /// When the current pause ends; `None` if there is none.
+    /// When the current pause ends; `None` without a pause.
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }

@@ -11,7 +11,7 @@ pub(super) struct NamedConfig {
     pub(super) config: Config,
 }
 
-/// Loads each file, or the defaults if there is none.
+/// Loads each file; without a file, loads the defaults.
 ///
 /// # Errors
 /// Every problem of every file.

@@ -73,7 +73,7 @@ impl SkillReport {
         sum
     }
 
-    /// Returns the entry of a second, which it inserts if there is none.
+    /// Returns the entry of a second, inserting it if it is missing.
     pub(in crate::lab::simulate) fn second(&mut self, second: u32) -> &mut SkillSecond {
         // Searched from the end: the second is at most one deadline ago.
         let known = self.activity.iter().rposition(|one| one.second <= second);

@@ -9,7 +9,7 @@ pub(in crate::lab::simulate) fn histogram() -> Histogram<u32> {
     Histogram::new(3).expect("three digits are allowed")
 }
 
-/// Returns the value at a quantile of recorded milliseconds; zero if there are none.
+/// Returns the value at a quantile of recorded milliseconds; zero if nothing is recorded.
 #[must_use]
 pub fn within(histogram: &Histogram<u32>, quantile: f64) -> Duration {
     Duration::from_millis(histogram.value_at_quantile(quantile))
