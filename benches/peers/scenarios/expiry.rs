@@ -115,6 +115,8 @@ async fn measure(
     origin: &Origin,
     status: Status,
 ) -> anyhow::Result<Figures> {
+    // The origin counts over all rounds.
+    let earlier = origin.requests().await?;
     let begun = Instant::now();
     let tokens = Tokens::for_entries(STEADY);
     let steady = Calls::each(&tokens, STEADY);
@@ -130,7 +132,7 @@ async fn measure(
     let filled = bench.options.expiring as f64 / begun.elapsed().as_secs_f64();
     drop((fill, short_lived));
 
-    let stored = origin.requests().await?;
+    let stored = origin.requests().await? - earlier;
     ensure!(
         stored == STEADY + bench.options.expiring && status.entries().await? == stored,
         "not all of the {stored} responses are stored"
@@ -167,7 +169,7 @@ async fn measure(
             Ok(at.saturating_duration_since(expiry.last))
         }
     )?;
-    let asked = origin.requests().await? - stored;
+    let asked = origin.requests().await? - earlier - stored;
     ensure!(
         asked == misses.made(),
         "a steady entry was fetched again: the origin has received {asked} calls instead of {}",
